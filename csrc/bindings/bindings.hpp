@@ -1,0 +1,10 @@
+#pragma once
+// One function per room of csrc/include/zeta. Each converts, calls, converts back; no policy lives here.
+
+#include <pybind11/pybind11.h>
+
+namespace zeta::bindings {
+
+void bind_build_info(pybind11::module_& module);
+
+}  // namespace zeta::bindings

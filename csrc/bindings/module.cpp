@@ -1,0 +1,6 @@
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "zeta's C++ core. Private: import from zeta.";
+  zeta::bindings::bind_build_info(module);
+}
