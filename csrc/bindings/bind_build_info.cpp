@@ -1,4 +1,5 @@
 #include "bindings.hpp"
+#include "zeta/core/cpu.hpp"
 
 namespace py = pybind11;
 
@@ -8,12 +9,20 @@ void bind_build_info(py::module_& module) {
   module.def(
       "build_info",
       [] {
+        const CpuFeatures cpu = detect_cpu_features();
+        py::dict features;
+        features["avx2"] = cpu.avx2;
+        features["avx512f"] = cpu.avx512f;
+        features["neon"] = cpu.neon;
+        features["sve"] = cpu.sve;
         py::dict info;
         info["version"] = ZETA_VERSION;
-        info["compiler"] = __VERSION__;
+        info["compiler"] = ZETA_COMPILER;
+        info["flags"] = ZETA_BUILD_FLAGS;
+        info["cpu_features"] = features;
         return info;
       },
-      "What this extension was built from: version and compiler.");
+      "What this extension was built from (version, compiler, flags), and what the running CPU offers (cpu_features).");
 }
 
 }  // namespace zeta::bindings

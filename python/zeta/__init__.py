@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(
+        f"zeta runs on Linux (x86-64 or aarch64, glibc); this is {sys.platform}. "
+        "Run it in a Linux container or virtual machine."
+    )
+
 from zeta._core import build_info
+from zeta._paths import get_cmake_dir, get_include
 from zeta._version import __version__
 from zeta.errors import Rejected, ZetaError
 from zeta.types import Outcome
 
-__all__ = ["Outcome", "Rejected", "ZetaError", "__version__", "build_info"]
+__all__ = ["Outcome", "Rejected", "ZetaError", "__version__", "build_info", "get_cmake_dir", "get_include"]

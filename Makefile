@@ -1,0 +1,107 @@
+# `make demo` and `make test` are the only commands needed on a fresh clone. Everything lands in .venv and build/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENV := . $(VENV)/build-env.sh &&
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+say = @printf '\n== %s\n' "$(1)"
+
+BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
+	-type f -not -name '*.pyc' -not -name '_core*.so' 2>/dev/null)
+
+.PHONY: help demo test test-native test-python stubs gates format wheel bench bench-full nightly sanitizers clean
+
+help: ## Say what each command does
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+$(VENV)/build-env.sh: tools/prepare.py
+	$(call say,Checking what this machine brings)
+	@$(PYTHON) tools/prepare.py
+
+# Dependencies change only with pyproject.toml; pip itself must know dependency groups (25.1).
+$(VENV)/.dependencies: pyproject.toml $(VENV)/build-env.sh
+	$(call say,Installing what zeta needs into $(VENV))
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(BIN)/python tools/requirements.py > $(VENV)/requirements.txt
+	@$(PIP) install --group dev --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(BUILT_FROM)
+	$(call say,Building zeta and installing it into $(VENV))
+	@$(ENV) $(PIP) install . --no-build-isolation --no-deps --force-reinstall \
+		-C build-dir=build/wheel -C cmake.define.ZETA_WARNINGS_AS_ERRORS=ON
+	@touch $@
+
+# --- what people run -------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed ## Build zeta and replay the embedded hour of a real trace
+	$(call say,zeta demo)
+	@$(BIN)/zeta demo
+	@echo "make demo: done"
+
+test: test-native test-python ## Build zeta, run the C++ tests and the fast Python tests
+	@echo "make test: passed"
+
+test-native: $(VENV)/.dependencies
+	$(call say,C++ tests)
+	@$(ENV) if [ -n "$${ZETA_HAS_DOCTEST:-}" ]; then \
+		cmake --preset native --log-level=WARNING && cmake --build --preset native -- --quiet && \
+		ctest --preset native --progress; \
+	else echo "SKIPPED: the C++ tests need doctest (apt-get install doctest-dev, then make test)"; fi
+
+test-python: $(VENV)/.installed
+	$(call say,Python tests)
+	@$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+sanitizers: $(VENV)/.dependencies ## Run the C++ tests under the address, thread and undefined-behaviour sanitizers
+	$(call say,C++ tests under the sanitizers)
+	@$(ENV) for preset in asan tsan ubsan; do \
+		cmake --preset $$preset --log-level=WARNING && cmake --build --preset $$preset -- --quiet && \
+		ctest --preset $$preset; \
+	done
+
+stubs: $(VENV)/.installed ## Regenerate python/zeta/_core.pyi from the built extension
+	$(call say,Writing python/zeta/_core.pyi)
+	@$(BIN)/python tools/make_stubs.py
+
+gates: $(VENV)/.installed ## Run every static check (formats, types, floors, memory edges, words)
+	@$(ENV) tools/gates.sh
+
+format: $(VENV)/.dependencies ## Reformat Python and C++
+	@$(BIN)/ruff format && $(BIN)/ruff check --fix --quiet
+	@git ls-files -z '*.hpp' '*.cpp' | xargs -0 -r $(BIN)/clang-format -i
+	@echo "make format: done"
+
+wheel: $(VENV)/.dependencies ## Build the wheel and test it in an empty environment
+	$(call say,Building the wheel)
+	@rm -rf dist
+	@$(ENV) $(PIP) wheel . --no-deps --wheel-dir dist
+	$(call say,Testing the wheel in an empty environment)
+	@$(ENV) $(BIN)/python -m pytest -q -m wheel tests/packaging
+	@ls -l dist/*.whl
+	@echo "make wheel: passed"
+
+bench: $(VENV)/.installed ## The short benchmarks, under five minutes
+	@$(ENV) $(BIN)/python -m bench --short
+	@echo "make bench: done"
+
+bench-full: $(VENV)/.installed ## Every benchmark in full
+	@$(ENV) $(BIN)/python -m bench --full
+	@echo "make bench-full: done"
+
+nightly: $(VENV)/.installed sanitizers ## The long tests: nightly tier and the sanitizers
+	$(call say,Nightly Python tests)
+	@$(BIN)/python -m pytest -q -m nightly || [ $$? -eq 5 ]
+	@echo "make nightly: passed"
+
+clean: ## Remove everything that was built or installed here
+	@rm -rf $(VENV) build dist

@@ -1,0 +1,9 @@
+"""Prints zeta's required packages and those of its `cli` extra, one a line, as pyproject.toml lists them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["cli"], sep="\n")
