@@ -19,11 +19,14 @@ gate() {  # gate NAME COMMAND...
 cpp_files() { git ls-files -z --cached --others --exclude-standard -- '*.hpp' '*.cpp'; }
 clang_format() { cpp_files | xargs -0 -r clang-format --dry-run --Werror; }
 
+export PYTHONPATH=python
 printf '\n== Gates\n'
 gate "ruff format" ruff format --check --quiet
 gate "ruff" ruff check --quiet
 gate "clang-format" clang_format
 gate "mypy --strict" mypy
+gate "import floors" lint-imports --no-logo
+gate "import door" python tools/check_import_door.py
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'gates: %d failed: %s\n' "${#failed[@]}" "$(IFS=,; echo "${failed[*]}")"

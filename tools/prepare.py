@@ -41,7 +41,9 @@ def missing_tools() -> list[str]:
             check=False,
         )
         if probe.returncode != 0:
-            missing.append(f"a compiler with C++20 and its library ({compiler} has not): apt-get install g++ (12 or newer)")
+            missing.append(
+                f"a compiler with C++20 and its library ({compiler} has not): apt-get install g++ (12 or newer)"
+            )
     return missing
 
 
@@ -52,7 +54,14 @@ def unpack_debian_package(name: str) -> bool:
     work = VENV / "deb-download"
     state = work / "state"
     (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    private = ["-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={state}", "-o", "APT::Sandbox::User=root"]
+    private = [
+        "-o",
+        f"Dir::State::lists={state / 'lists'}",
+        "-o",
+        f"Dir::Cache={state}",
+        "-o",
+        "APT::Sandbox::User=root",
+    ]
     attempts: list[list[list[str]]] = [
         [["apt-get", "download", "-q", name]],
         [["apt-get", *private, "update", "-q"], ["apt-get", *private, "download", "-q", name]],

@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include "bindings.hpp"
 #include "zeta/core/cpu.hpp"
 
@@ -8,14 +10,14 @@ namespace zeta::bindings {
 void bind_build_info(py::module_& module) {
   module.def(
       "build_info",
-      [] {
+      []() -> py::typing::Dict<py::str, py::object> {
         const CpuFeatures cpu = detect_cpu_features();
-        py::dict features;
+        py::typing::Dict<py::str, py::bool_> features;
         features["avx2"] = cpu.avx2;
         features["avx512f"] = cpu.avx512f;
         features["neon"] = cpu.neon;
         features["sve"] = cpu.sve;
-        py::dict info;
+        py::typing::Dict<py::str, py::object> info;
         info["version"] = ZETA_VERSION;
         info["compiler"] = ZETA_COMPILER;
         info["flags"] = ZETA_BUILD_FLAGS;
