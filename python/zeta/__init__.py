@@ -13,7 +13,20 @@ if sys.platform != "linux":
 from zeta._core import build_info
 from zeta._paths import get_cmake_dir, get_include
 from zeta._version import __version__
+from zeta.config import Device, Model, Replica, Tenant
 from zeta.errors import Rejected, ZetaError
 from zeta.types import Outcome
 
-__all__ = ["Outcome", "Rejected", "ZetaError", "__version__", "build_info", "get_cmake_dir", "get_include"]
+__all__ = [
+    "Device",
+    "Model",
+    "Outcome",
+    "Rejected",
+    "Replica",
+    "Tenant",
+    "ZetaError",
+    "__version__",
+    "build_info",
+    "get_cmake_dir",
+    "get_include",
+]

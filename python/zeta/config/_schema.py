@@ -1,0 +1,301 @@
+"""Every setting with its default, unit and reason. This file is the reference; nothing else holds a default.
+
+A field is declared by `knob` (has a default) or `needed` (has none). Both carry the unit, the bounds and the reason as
+data, so that the checks, ``zeta check --defaults`` and the docs read the same line.
+"""
+
+# `knob` is dataclasses.field under another name, so calling it in a class body is what it is for.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+from zeta.config._convert import check_value
+from zeta.errors import ConfigError
+
+__all__ = [
+    "ADMISSIONS",
+    "COLOCATIONS",
+    "ENGINES",
+    "MAX_DEVICES",
+    "MAX_MODELS",
+    "MAX_REPLICAS",
+    "ORDERS",
+    "POLICIES",
+    "Admission",
+    "Colocation",
+    "Config",
+    "Device",
+    "Engine",
+    "Model",
+    "Order",
+    "Policy",
+    "Replica",
+    "Scheduler",
+    "Tenant",
+    "default_fleet",
+]
+
+Policy = Literal["water-fill", "even", "proportional", "queue-length", "boost", "max-weight"]
+Order = Literal["edf", "fifo"]
+Admission = Literal["queue", "reject", "downgrade"]
+Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "tgi", "openai", "sim"]
+Colocation = Literal["timeslice", "mps", "exclusive", "swap"]
+
+POLICIES: tuple[Policy, ...] = typing.get_args(Policy)
+ORDERS: tuple[Order, ...] = typing.get_args(Order)
+ADMISSIONS: tuple[Admission, ...] = typing.get_args(Admission)
+ENGINES: tuple[Engine, ...] = typing.get_args(Engine)
+COLOCATIONS: tuple[Colocation, ...] = typing.get_args(Colocation)
+
+# The core's fixed sizes (core/types.hpp): one bit per model in a 32-bit set, ids of 8 and 16 bits.
+MAX_MODELS = 32
+MAX_DEVICES = 64
+MAX_REPLICAS = 4096
+
+T = TypeVar("T")
+
+
+def knob(default: T, why: str, *, unit: str = "", low: float | None = None, high: float | None = None) -> T:
+    """A field with a default; `why` is the reason for that default, `low` and `high` are inclusive bounds."""
+    meta = {"why": why, "unit": unit, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def needed(why: str, *, unit: str = "", low: float | None = None, high: float | None = None) -> Any:
+    """A field that has no sensible default."""
+    return dataclasses.field(metadata={"why": why, "unit": unit, "low": low, "high": high})
+
+
+class _Checked:
+    """Checks every field when the object is built, from Python or from a file, and lets lists stand for tuples."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = check_value(type(self), field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scheduler(_Checked):
+    """How requests wait, are admitted and are placed; how capacity is divided."""
+
+    policy: Policy = knob("water-fill", "max-min fair by need: even when calm, a boost for whoever is backed up")
+    order: Order = knob("edf", "earliest latest-start first keeps more promises than arrival order")
+    admission: Admission = knob("queue", "refuse nothing for its deadline unless asked to")
+    promise_ms: float = knob(20_000.0, "about as long as a person waits for an answer", unit="ms", low=1)
+    max_queued: int = knob(100_000, "bounds memory; over an hour of arrivals at 25 requests/s", unit="requests", low=1)
+    tick_interval_ms: float = knob(
+        50.0, "200 ms costs 0.02 points of attainment against this, 1 s costs 0.1", unit="ms", low=1, high=60_000
+    )
+    max_hold_ms: float = knob(
+        1000.0, "a request held for a better model must still be able to start within 1 s", unit="ms", low=0
+    )
+    promise_take_cap: float = knob(
+        0.25,
+        "a long overload must not starve requests that can still be on time",
+        unit="fraction of takes",
+        low=0,
+        high=1,
+    )
+    lower_band_share: float = knob(
+        0.05, "enough for progress below a busy band, too little to hurt it", unit="fraction of takes", low=0, high=1
+    )
+    bands: int = knob(4, "urgent, normal, batch, idle", unit="priority classes", low=1, high=16)
+    max_tenants: int = knob(
+        256, "bounds memory: a waiting tenant owns a small heap", unit="tenants", low=1, high=65_535
+    )
+    max_eligible_sets: int = knob(
+        16, "distinct sets of eligible models with a queue of their own; more share one", unit="sets", low=1, high=256
+    )
+    eta_quantile: float = knob(0.9, "admission promises what holds nine times in ten", low=0.5, high=0.999)
+    share_floor: float = knob(
+        0.05, "a calm model keeps a foot in the door; at most 1/2n", unit="share", low=0, high=0.5
+    )
+    share_step: float = knob(0.25, "most that a share moves in one tick", unit="share", low=0.25, high=1)
+    share_hysteresis: float = knob(0.005, "smaller moves are not worth a change", unit="share", low=0, high=0.005)
+    boost_share: float = knob(0.2, "what policy 'boost' adds to the most backed-up model", unit="share", low=0, high=1)
+    outcomes_kept: int = knob(65_536, "final outcomes that stay readable", unit="requests", low=1)
+    decisions_kept: int = knob(4096, "decisions that stay explainable", unit="decisions", low=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replica(_Checked):
+    """One running copy of a model."""
+
+    name: str = needed("unique over the fleet: replicas are drained and removed by it")
+    url: str | None = knob(None, "None for the simulator and for servers that the caller drives", unit="http(s) URL")
+    engine: Engine = knob("sim", "which metrics and protocol the replica speaks")
+    max_in_flight: int = knob(64, "upper bound of the adaptive window", unit="requests", low=1, high=65_536)
+    kv_tokens: int | None = knob(None, "None: computed from the device's memory", unit="tokens", low=1)
+    max_batch: int = knob(
+        256, "sequences per decode step, as engines are often set", unit="sequences", low=1, high=65_536
+    )
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        _need_name(self)
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise _refused(self, "url", "an address that starts with http:// or https://")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model(_Checked):
+    """What is served, and the replicas that serve it.
+
+    Parameters
+    ----------
+    name : str
+        How requests, traces and reports call it.
+    quality : float
+        Prior probability in [0, 1] of a good answer on an average request.
+    device : str, optional
+        The device that its replicas run on; models that name the same one share it. None: a device of its own.
+    replicas : sequence of Replica
+        At least one before anything can run; more can join later.
+    """
+
+    name: str = needed("how requests, traces and reports call it")
+    quality: float = needed("prior P(good answer) on an average request", unit="probability", low=0, high=1)
+    device: str | None = knob(None, "None: a device of its own; the same name: shared")
+    replicas: tuple[Replica, ...] = knob((), "replicas can join later")
+    engine_model: str | None = knob(None, "None: the model's name; selects step times such as 'qwen2.5-14b'")
+    tp: int = knob(1, "tensor-parallel degree", unit="GPUs", low=1, high=64)
+    max_context_tokens: int | None = knob(None, "None: only KV memory bounds it", unit="tokens", low=1)
+    ttft_slo_ms: float | None = knob(None, "None: 1 to 3 s by the model's rank in quality", unit="ms", low=1)
+    tpot_slo_ms: float = knob(100.0, "10 tokens/s, faster than people read", unit="ms per output token", low=1)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        _need_name(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Device(_Checked):
+    """One GPU, or whatever else several models share."""
+
+    name: str = needed("what models call it")
+    kind: str | None = knob(None, "None: times are learned; the simulator needs it, such as 'h200-sxm-141gb'")
+    colocation: Colocation = knob("timeslice", "what happens when processes share a GPU and nobody set up more")
+    swap_s: float = knob(10.0, "a 14B model in bf16 (29.5 GB) read at 3 GB/s", unit="s", low=0)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        _need_name(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tenant(_Checked):
+    """Who sends requests. Tenants that are not listed weigh 1."""
+
+    name: str = needed("what requests call it")
+    weight: float = knob(1.0, "equal unless said", unit="relative", low=1e-6, high=1e6)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        _need_name(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config(_Checked):
+    """A whole configuration. Building one checks what concerns several parts at once.
+
+    Raises
+    ------
+    ConfigError
+        If a name is used twice, a model names an unknown device, or the fleet exceeds the core's fixed sizes.
+    """
+
+    scheduler: Scheduler = knob(Scheduler(), "every part has its defaults")
+    models: tuple[Model, ...] = knob((), "models can join later")
+    devices: tuple[Device, ...] = knob((), "models that name no device have one of their own")
+    tenants: tuple[Tenant, ...] = knob((), "tenants that are not listed weigh 1")
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        replicas = [replica for model in self.models for replica in model.replicas]
+        for key, names, most in (
+            ("models", [model.name for model in self.models], MAX_MODELS),
+            ("devices", [device.name for device in self.devices], MAX_DEVICES),
+            ("models.replicas", [replica.name for replica in replicas], MAX_REPLICAS),
+            ("tenants", [tenant.name for tenant in self.tenants], self.scheduler.max_tenants),
+        ):
+            _refuse_twins(key, names)
+            if len(names) > most:
+                raise ConfigError(
+                    f"{key}: {len(names)} given; at most {most} are possible", key, len(names), f"<= {most}"
+                )
+        known = [device.name for device in self.devices]
+        for index, model in enumerate(self.models):
+            if model.device is not None and model.device not in known:
+                raise _unknown_device(index, model.device, known)
+
+
+def default_fleet() -> Config:
+    """The fleet that replay runs on unless told otherwise: three models that share one simulated H200.
+
+    Qualities are equal steps: in replay a request's required model is given, so only their order matters. Contexts are
+    the lengths that the models are published with; on this device KV memory binds first.
+    """
+
+    def member(name: str, quality: float, engine_model: str) -> Model:
+        return Model(
+            name,
+            quality,
+            device="gpu0",
+            replicas=(Replica(f"{name}-0"),),
+            engine_model=engine_model,
+            max_context_tokens=131_072,
+        )
+
+    return Config(
+        models=(
+            member("small", 0.5, "qwen2.5-7b"),
+            member("mid", 0.6, "llama-3.1-8b"),
+            member("large", 0.7, "qwen2.5-14b"),
+        ),
+        devices=(Device("gpu0", kind="h200-sxm-141gb"),),
+    )
+
+
+def _need_name(part: Replica | Model | Device | Tenant) -> None:
+    if not part.name.strip():
+        raise _refused(part, "name", "a name that is not empty")
+
+
+def _refused(part: object, key: str, allowed: str) -> ConfigError:
+    value = getattr(part, key)
+    return ConfigError(f"{key} = {value!r}; expected {allowed}", key, value, allowed)
+
+
+def _refuse_twins(key: str, names: Iterable[str]) -> None:
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise ConfigError(
+                f"{key}: the name {name!r} is used {count} times; give each its own",
+                f"{key}.name",
+                name,
+                "unique names",
+            )
+
+
+def _unknown_device(index: int, name: str, known: list[str]) -> ConfigError:
+    import difflib
+
+    near = next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    hint = f"; did you mean {near!r}?" if near else ""
+    allowed = f"one of {', '.join(map(repr, known))}" if known else "a [[devices]] table of that name"
+    return ConfigError(
+        f"models[{index}].device = {name!r} names no device; expected {allowed}{hint}",
+        f"models[{index}].device",
+        name,
+        allowed,
+        near,
+    )
