@@ -15,7 +15,7 @@ say = @printf '\n== %s\n' "$(1)"
 BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
 	-type f -not -name '*.pyc' -not -name '_core*.so' 2>/dev/null)
 
-.PHONY: help demo test test-native test-python stubs gates format wheel bench bench-full nightly sanitizers clean
+.PHONY: help demo test test-native test-asan test-tsan test-ubsan test-python stubs gates format wheel bench bench-full nightly sanitizers clean
 
 help: ## Say what each command does
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,23 +51,20 @@ demo: $(VENV)/.installed ## Build zeta and replay the embedded hour of a real tr
 test: test-native test-python ## Build zeta, run the C++ tests and the fast Python tests
 	@echo "make test: passed"
 
-test-native: $(VENV)/.dependencies
-	$(call say,C++ tests)
-	@$(ENV) if [ -n "$${ZETA_HAS_DOCTEST:-}" ]; then \
-		cmake --preset native --log-level=WARNING && cmake --build --preset native -- --quiet && \
-		ctest --preset native --progress; \
-	else echo "SKIPPED: the C++ tests need doctest (apt-get install doctest-dev, then make test)"; fi
+# test-native, test-asan, test-tsan, test-ubsan: one CMake preset each.
+test-native test-asan test-tsan test-ubsan: test-%: $(VENV)/.dependencies
+	$(call say,C++ tests ($*))
+	@$(ENV) if [ -z "$${ZETA_HAS_DOCTEST:-}" ]; then \
+		echo "SKIPPED: the C++ tests need doctest (apt-get install doctest-dev, rm -r $(VENV), make test)"; \
+	else \
+		cmake --preset $* --log-level=WARNING && cmake --build --preset $* -- --quiet && ctest --preset $*; \
+	fi
 
 test-python: $(VENV)/.installed
 	$(call say,Python tests)
 	@$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
 
-sanitizers: $(VENV)/.dependencies ## Run the C++ tests under the address, thread and undefined-behaviour sanitizers
-	$(call say,C++ tests under the sanitizers)
-	@$(ENV) for preset in asan tsan ubsan; do \
-		cmake --preset $$preset --log-level=WARNING && cmake --build --preset $$preset -- --quiet && \
-		ctest --preset $$preset; \
-	done
+sanitizers: test-asan test-tsan test-ubsan ## Run the C++ tests under the address, thread and undefined-behaviour sanitizers
 
 stubs: $(VENV)/.installed ## Regenerate python/zeta/_core.pyi from the built extension
 	$(call say,Writing python/zeta/_core.pyi)
@@ -83,8 +80,8 @@ format: $(VENV)/.dependencies ## Reformat Python and C++
 
 wheel: $(VENV)/.dependencies ## Build the wheel and test it in an empty environment
 	$(call say,Building the wheel)
-	@rm -rf dist
-	@$(ENV) $(PIP) wheel . --no-deps --wheel-dir dist
+	@rm -rf dist build/isolated
+	@$(ENV) $(PIP) wheel . --no-deps --wheel-dir dist -C build-dir=build/isolated
 	$(call say,Testing the wheel in an empty environment)
 	@$(ENV) $(BIN)/python -m pytest -q -m wheel tests/packaging
 	@ls -l dist/*.whl

@@ -27,7 +27,7 @@ headers_alone() {
 machine_words() {
   ! git grep -nIE --untracked \
     -e '(^|[^a-z.])/wor[k]/' -e '/opt/zde[v]' -e '/opt/pyp[i]' -e '(localhost|127\.0\.0\.1):[0-9]+/simpl[e]' \
-    -e 'https?://[^ "]*(regist[r]y|/simpl[e]/)' -e 'extra-index-ur[l] *=' -- . ':!LICENSE'
+    -e 'https?://[^ "]*(re[g]istry|/simpl[e]/)' -e 'extra-index-ur[l] *=' -- . ':!LICENSE'
 }
 
 echo "== Gates"
