@@ -42,6 +42,7 @@ class ModelMask {
 
   friend constexpr ModelMask operator&(ModelMask a, ModelMask b) noexcept { return ModelMask{a.bits_ & b.bits_}; }
   friend constexpr ModelMask operator|(ModelMask a, ModelMask b) noexcept { return ModelMask{a.bits_ | b.bits_}; }
+  friend constexpr ModelMask operator~(ModelMask a) noexcept { return ModelMask{~a.bits_}; }
   friend constexpr bool operator==(ModelMask, ModelMask) noexcept = default;
 
  private:

@@ -83,6 +83,15 @@ class DemandHistogram {
     return need;
   }
 
+  /// Predicted work that is due to start by `latest_start`, overdue work included. Exact to a bin.
+  [[nodiscard]] Duration due_by(Instant latest_start) const noexcept {
+    if (total_ns_ == 0) return Duration{0};
+    const std::uint32_t last = std::min(number_of(latest_start), first_ + kBins - 1);
+    std::int64_t due_ns = overdue_.work_ns;
+    for (std::uint32_t bin = first_; bin <= last; ++bin) due_ns += work_ns_[slot_of(bin)];
+    return Duration{due_ns};
+  }
+
   /// Predicted work of everything waiting.
   [[nodiscard]] Duration backlog() const noexcept { return Duration{total_ns_}; }
 

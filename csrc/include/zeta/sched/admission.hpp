@@ -1,0 +1,142 @@
+#pragma once
+// Pure questions about one request and the fleet: what fits, what it would cost, when it could start, what suits it.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "zeta/sched/fleet.hpp"
+
+namespace zeta::sched {
+
+/// Output tokens to plan for: the model's running mean, within what the caller allows.
+[[nodiscard]] inline std::uint32_t expected_output(const Model& model, const Request& request) noexcept {
+  const auto mean = static_cast<std::uint32_t>(std::max(model.mean_output_tokens, 1.0));
+  return request.max_tokens == 0 ? mean : std::min(mean, request.max_tokens);
+}
+
+/// P(good answer); an unknown complexity counts as average.
+[[nodiscard]] inline double p_good(const Model& model, const Request& request) noexcept {
+  return model.curve.p_good(request.complexity < 0.0F ? 0.5 : static_cast<double>(request.complexity));
+}
+
+/// Those of `wanted` that are good enough for the request and could hold it when empty.
+[[nodiscard]] inline ModelMask models_that_fit(const Fleet& fleet, const Request& request, ModelMask wanted) noexcept {
+  ModelMask fitting;
+  for_each_model(wanted, [&](ModelId id) {
+    const Model& model = fleet[id];
+    const std::uint64_t tokens = std::uint64_t{request.prompt_tokens} + expected_output(model, request);
+    if (std::uint64_t{request.prompt_tokens} + std::max(request.max_tokens, 1U) > model.config.max_context_tokens)
+      return;
+    if (fleet.served().contains(id) && tokens > fleet.largest_kv_tokens(id)) return;
+    if (request.min_quality > 0.0F && p_good(model, request) < static_cast<double>(request.min_quality)) return;
+    fitting.insert(id);
+  });
+  return fitting;
+}
+
+/// The model of a set that is not empty on which the request takes the least GPU time.
+[[nodiscard]] inline ModelId cheapest(const Fleet& fleet, const Request& request, ModelMask set) noexcept {
+  ModelId best = kNoModel;
+  double best_s = 0.0;
+  for_each_model(set, [&](ModelId id) {
+    const Model& model = fleet[id];
+    const double work_s = model.config.service.work_s(request.prompt_tokens, expected_output(model, request));
+    if (best != kNoModel && work_s >= best_s) return;
+    best = id;
+    best_s = work_s;
+  });
+  return best;
+}
+
+/// The models whose P(good answer) is within `gap` of the best one's.
+[[nodiscard]] inline ModelMask clearly_better(const Fleet& fleet, const Request& request, ModelMask set,
+                                              double gap) noexcept {
+  double best = 0.0;
+  for_each_model(set, [&](ModelId id) { best = std::max(best, p_good(fleet[id], request)); });
+  ModelMask good;
+  for_each_model(set, [&](ModelId id) {
+    if (p_good(fleet[id], request) >= best - gap) good.insert(id);
+  });
+  return good;
+}
+
+/// The instant by which the request must be placed on `model`. From the first-token deadline by the predicted prefill,
+/// from the end deadline also by the answer at the TPOT SLO; without a deadline the hard promise stands in, so that
+/// waiting ages by itself.
+[[nodiscard]] inline Instant latest_start(const Fleet& fleet, const SchedulerConfig& config, const Request& request,
+                                          Instant arrival, ModelId id, std::uint32_t output_tokens) noexcept {
+  const Model& model = fleet[id];
+  const Duration prefill = duration_from_seconds(model.config.service.prefill_s(request.prompt_tokens));
+  Instant deadline = request.first_token_deadline;
+  if (request.end_deadline != kNever) {
+    deadline = std::min(deadline, request.end_deadline - model.config.tpot_slo * output_tokens);
+  }
+  if (deadline == kNever) deadline = saturating_add(arrival, config.promise);
+  return score::latest_start(deadline, prefill);
+}
+
+/// As latest_start, re-checked for the model at hand with what starting there takes at the moment.
+[[nodiscard]] inline Instant latest_start_here(const Fleet& fleet, const SchedulerConfig& config, const Slot& s,
+                                               ModelId id) noexcept {
+  return latest_start(fleet, config, s.request, s.arrival, id, s.expected_output) -
+         duration_from_seconds(fleet[id].start_lag_s);
+}
+
+/// When a request with this latest start could begin on `id`: the backlog that goes before it on the device, at the
+/// part of the device that decoding leaves free. Without contention, the model's own backlog over its replicas.
+[[nodiscard]] inline Estimate estimate_start(const Fleet& fleet, const SchedulerConfig& config, ModelId id,
+                                             Instant latest_start) noexcept {
+  const Device& device = fleet.device_of(id);
+  const bool is_ordered = config.order == Order::edf;
+  const auto ahead = [&](const Model& model) {
+    return to_seconds(is_ordered ? model.demand.due_by(latest_start) : model.demand.backlog());
+  };
+  double wait_s = 0.0;
+  if (device.config.is_shared) {
+    for (const ModelId other : device.models) wait_s += ahead(fleet[other]);
+    wait_s += to_seconds(device.prefill_in_flight);
+  } else {
+    const Model& model = fleet[id];
+    wait_s = model.replicas.empty() ? 0.0 : ahead(model) / static_cast<double>(model.replicas.size());
+  }
+  const Duration mean = duration_from_seconds(wait_s);
+  return {mean, duration_from_seconds(wait_s * config.eta_quantile_factor)};
+}
+
+/// The score of one model for one waiting request (score::suitability), at the moment's load.
+[[nodiscard]] inline double suitability_of(const Fleet& fleet, const SchedulerConfig& config, const Slot& s, ModelId id,
+                                           Instant now) noexcept {
+  const Model& model = fleet[id];
+  const ServiceModel& service = model.config.service;
+  const double prompt = s.request.prompt_tokens;
+  double dearest_s = 1e-12;
+  for_each_model(s.waits_for, [&](ModelId other) {
+    dearest_s = std::max(dearest_s, fleet[other].config.service.work_s(prompt, s.expected_output));
+  });
+  const Instant deadline = s.request.first_token_deadline;
+  score::Features features;
+  features.p_good = s.request.complexity < 0.0F ? 0.0 : p_good(model, s.request);
+  features.relative_cost = service.work_s(prompt, s.expected_output) / dearest_s;
+  features.first_token_s = service.prefill_s(prompt) + model.start_lag_s;
+  features.time_left_s = deadline == kNever ? 1e9 : to_seconds(deadline - now);
+  const ReplicaId remembered = fleet.remembered(s.request.affinity_key);
+  features.has_affinity = remembered != kNoReplica && fleet.replica(remembered).model == id;
+  return score::suitability(config.weights, features);
+}
+
+/// The open model that suits a waiting request best; `open` is not empty.
+[[nodiscard]] inline ModelId most_suitable(const Fleet& fleet, const SchedulerConfig& config, const Slot& s,
+                                           ModelMask open, Instant now) noexcept {
+  ModelId best{static_cast<std::uint8_t>(__builtin_ctz(open.bits()))};
+  if ((open.bits() & (open.bits() - 1)) == 0) return best;
+  double best_score = -1e300;
+  for_each_model(open, [&](ModelId id) {
+    const double score = suitability_of(fleet, config, s, id, now);
+    if (score <= best_score) return;
+    best = id;
+    best_score = score;
+  });
+  return best;
+}
+
+}  // namespace zeta::sched

@@ -1,0 +1,309 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "zeta/route/affinity.hpp"
+#include "zeta/route/replica.hpp"
+#include "zeta/sched/config.hpp"
+#include "zeta/sched/slab.hpp"
+#include "zeta/score/suitability.hpp"
+#include "zeta/share/demand.hpp"
+#include "zeta/share/device_shares.hpp"
+#include "zeta/share/policy.hpp"
+
+namespace zeta::sched {
+
+/// A model as the scheduler sees it: what it costs, what waits for it, what runs.
+struct Model {
+  ModelConfig config;
+  score::QualityCurve curve;
+  share::DemandHistogram demand;
+  std::vector<ReplicaId> replicas;
+  std::uint32_t open_replicas = 0;  ///< With a free place in their window.
+  std::uint32_t waiting = 0;        ///< Requests whose work stands in `demand`.
+  std::uint32_t running = 0;        ///< Placed and not ended.
+  std::uint32_t decoding = 0;       ///< First token seen.
+  std::uint32_t parked = 0;         ///< Set aside until their tokens fit.
+  std::int64_t context_tokens = 0;  ///< Expected, of what decodes.
+  double mean_output_tokens = 0.0;
+  double start_lag_s = 0.0;  ///< Placement to first token beyond the predicted prefill, recent mean.
+
+  /// Seconds of one decode step with what decodes now.
+  [[nodiscard]] double step_s() const noexcept {
+    return decoding == 0 ? 0.0 : config.service.step_s(decoding, static_cast<double>(context_tokens));
+  }
+  /// Part of the device that keeps the TPOT SLO of what decodes, with a quarter of it in hand.
+  [[nodiscard]] double decode_pace() const noexcept { return step_s() / (0.75 * to_seconds(config.tpot_slo)); }
+};
+
+/// A device and the models that share it, in ascending order.
+struct Device {
+  DeviceConfig config;
+  std::vector<ModelId> models;
+  share::DeviceShares shares;
+  share::Plan plan;
+  Duration prefill_in_flight{0};  ///< Predicted, of placed requests without a first token.
+};
+
+/// Models, devices and replicas, and which of them have room. One owner.
+class Fleet {
+ public:
+  explicit Fleet(const SchedulerConfig& config) {
+    check(config);
+    replicas_.resize(std::max<std::size_t>(config.max_replicas, config.replicas.size()));
+    for (std::size_t m = 0; m < config.models.size(); ++m) {
+      Model model;
+      model.config = config.models[m];
+      model.curve = score::QualityCurve::from_quality(model.config.quality);
+      model.mean_output_tokens = model.config.mean_output_tokens;
+      model.replicas.reserve(replicas_.size());
+      models_.push_back(std::move(model));
+    }
+    for (std::size_t d = 0; d < config.devices.size(); ++d) devices_.push_back(make_device(config, d));
+    for (const ReplicaConfig& replica : config.replicas) (void)add_replica(replica);
+  }
+
+  [[nodiscard]] std::size_t model_count() const noexcept { return models_.size(); }
+  [[nodiscard]] std::size_t device_count() const noexcept { return devices_.size(); }
+  [[nodiscard]] std::size_t replica_slots() const noexcept { return replicas_.size(); }
+  Model& operator[](ModelId model) noexcept { return models_[index_of(model)]; }
+  const Model& operator[](ModelId model) const noexcept { return models_[index_of(model)]; }
+  Device& device(std::size_t index) noexcept { return devices_[index]; }
+  const Device& device(std::size_t index) const noexcept { return devices_[index]; }
+  Device& device_of(ModelId model) noexcept { return devices_[index_of((*this)[model].config.device)]; }
+  const Device& device_of(ModelId model) const noexcept { return devices_[index_of((*this)[model].config.device)]; }
+  route::Replica& replica(ReplicaId replica) noexcept { return replicas_[index_of(replica)]; }
+  const route::Replica& replica(ReplicaId replica) const noexcept { return replicas_[index_of(replica)]; }
+  [[nodiscard]] ReplicaId remembered(std::uint64_t affinity_key) const noexcept { return affinity_.find(affinity_key); }
+  void remember(std::uint64_t affinity_key, ReplicaId replica) noexcept { affinity_.remember(affinity_key, replica); }
+
+  /// Every model that has a replica which is neither removed nor draining.
+  [[nodiscard]] ModelMask served() const noexcept { return served_; }
+  /// Every model that can take a request now: a free place in a window, budget left on its device.
+  [[nodiscard]] ModelMask open() const noexcept { return open_; }
+  /// As open(), without the rule that holds a model for requests set aside: for those requests themselves.
+  [[nodiscard]] ModelMask open_for_parked() const noexcept { return open_for_parked_; }
+
+  /// A free replica number is taken; kNoReplica when all are in use.
+  [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& config) noexcept {
+    for (std::size_t i = 0; i < replicas_.size(); ++i) {
+      if (replicas_[i].is_present) continue;
+      const auto id = ReplicaId{static_cast<std::uint16_t>(i)};
+      replicas_[i] = route::Replica{};
+      replicas_[i].model = config.model;
+      replicas_[i].is_present = true;
+      replicas_[i].max_batch = config.max_batch;
+      replicas_[i].kv_tokens = config.kv_tokens;
+      replicas_[i].window = route::Window{config.max_in_flight};
+      (*this)[config.model].replicas.push_back(id);
+      refresh(config.model);
+      return id;
+    }
+    return kNoReplica;
+  }
+
+  void drain_replica(ReplicaId id) noexcept {
+    replica(id).is_draining = true;
+    refresh(replica(id).model);
+  }
+
+  /// The caller has moved its requests elsewhere.
+  void remove_replica(ReplicaId id) noexcept {
+    const ModelId model = replica(id).model;
+    std::erase((*this)[model].replicas, id);
+    replica(id) = route::Replica{};
+    refresh(model);
+  }
+
+  void occupy(const Slot& s) noexcept {
+    route::Replica& r = replica(s.replica);
+    ++r.in_flight;
+    r.kv_reserved += s.reserved_tokens;
+    r.prefill_in_flight += s.prefill;
+    device_of(s.model).prefill_in_flight += s.prefill;
+    ++(*this)[s.model].running;
+    refresh_device(s.model);
+  }
+
+  void start_decoding(const Slot& s) noexcept {
+    replica(s.replica).prefill_in_flight -= s.prefill;
+    device_of(s.model).prefill_in_flight -= s.prefill;
+    Model& model = (*this)[s.model];
+    ++model.decoding;
+    model.context_tokens += expected_context(s);
+    refresh_device(s.model);
+  }
+
+  void vacate(const Slot& s) noexcept {
+    route::Replica& r = replica(s.replica);
+    Model& model = (*this)[s.model];
+    --r.in_flight;
+    r.kv_reserved -= s.reserved_tokens;
+    if (s.phase == Phase::decoding) {
+      --model.decoding;
+      model.context_tokens -= expected_context(s);
+    } else {
+      r.prefill_in_flight -= s.prefill;
+      device_of(s.model).prefill_in_flight -= s.prefill;
+    }
+    --model.running;
+    refresh_device(s.model);
+  }
+
+  /// The least loaded replica of a model with room for `tokens`; one that holds the prefix, if it is not overloaded.
+  /// Load is bounded relative to the mean as in consistent hashing with bounded loads (Mirrokni et al., 2018).
+  [[nodiscard]] ReplicaId choose_replica(ModelId id, std::uint64_t tokens, std::uint64_t affinity_key,
+                                         SlotIndex slot) const noexcept {
+    const Model& model = (*this)[id];
+    const ReplicaId remembered = affinity_.find(affinity_key);
+    ReplicaId best = kNoReplica;
+    std::uint64_t total_in_flight = 0;
+    bool remembered_has_room = false;
+    for (const ReplicaId candidate : model.replicas) {
+      const route::Replica& r = replica(candidate);
+      total_in_flight += r.in_flight;
+      if (!r.has_slot() || !r.fits(tokens) || (r.reserved_for != kNull && r.reserved_for != slot)) continue;
+      if (candidate == remembered) remembered_has_room = true;
+      if (best == kNoReplica || is_less_loaded(r, replica(best))) best = candidate;
+    }
+    if (remembered_has_room &&
+        4 * std::uint64_t{replica(remembered).in_flight} * model.replicas.size() <= 5 * total_in_flight + 4) {
+      return remembered;
+    }
+    return best;
+  }
+
+  /// Largest KV capacity among the replicas of a model: what a single request may hold at most.
+  [[nodiscard]] std::uint64_t largest_kv_tokens(ModelId id) const noexcept { return largest_kv_[index_of(id)]; }
+
+  /// After anything that can open or close a model: its replicas, their windows.
+  void refresh(ModelId id) noexcept {
+    Model& model = (*this)[id];
+    model.open_replicas = 0;
+    std::uint64_t largest = 0;
+    bool is_served = false;
+    for (const ReplicaId candidate : model.replicas) {
+      const route::Replica& r = replica(candidate);
+      model.open_replicas += r.has_slot() ? 1 : 0;
+      if (r.is_draining) continue;
+      is_served = true;
+      largest = std::max(largest, r.kv_tokens);
+    }
+    largest_kv_[index_of(id)] = largest;
+    served_.erase(id);
+    if (is_served) served_.insert(id);
+    refresh_device(id);
+  }
+
+  /// As refresh, where only one replica of the model can have opened or closed.
+  void refresh_replica(ReplicaId id, bool had_slot) noexcept {
+    const route::Replica& r = replica(id);
+    if (r.has_slot() == had_slot) return;
+    Model& model = (*this)[r.model];
+    model.open_replicas += r.has_slot() ? 1U : ~0U;
+    refresh_device(r.model);
+  }
+
+  /// Seconds that one round of decode steps of all models on a device takes now.
+  [[nodiscard]] double decode_round_s(const Device& device) const noexcept {
+    double sum = 0.0;
+    for (const ModelId id : device.models) sum += (*this)[id].step_s();
+    return sum;
+  }
+
+ private:
+  static constexpr std::uint32_t kMostParked = 4;  ///< Per model; see Scheduler::park.
+
+  static Device make_device(const SchedulerConfig& config, std::size_t index) {
+    std::vector<ModelId> models;
+    ModelMask members;
+    for (std::size_t m = 0; m < config.models.size(); ++m) {
+      if (index_of(config.models[m].device) != index) continue;
+      models.push_back(id(m));
+      members.insert(id(m));
+    }
+    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}};
+  }
+
+  static ModelId id(std::size_t index) noexcept { return ModelId{static_cast<std::uint8_t>(index)}; }
+
+  static std::int64_t expected_context(const Slot& s) noexcept {
+    return std::int64_t{s.request.prompt_tokens} + s.expected_output / 2;
+  }
+
+  static bool is_less_loaded(const route::Replica& a, const route::Replica& b) noexcept {
+    if (a.prefill_in_flight != b.prefill_in_flight) return a.prefill_in_flight < b.prefill_in_flight;
+    if (a.in_flight != b.in_flight) return a.in_flight < b.in_flight;
+    return a.kv_reserved < b.kv_reserved;
+  }
+
+  /// A device's budget and each of its models' openness depend on one another's steps, so they are settled together.
+  void refresh_device(ModelId changed) noexcept {
+    const Device& device = device_of(changed);
+    if (!device.config.is_shared) {
+      set_open(changed, (*this)[changed].open_replicas > 0);
+      return;
+    }
+    const bool has_budget = device_has_budget(device);
+    for (const ModelId id : device.models) set_open(id, has_budget && (*this)[id].open_replicas > 0);
+  }
+
+  void set_open(ModelId id, bool is_open) noexcept {
+    open_.erase(id);
+    open_for_parked_.erase(id);
+    if (!is_open) return;
+    open_for_parked_.insert(id);
+    if ((*this)[id].parked < kMostParked) open_.insert(id);
+  }
+
+  [[nodiscard]] bool device_has_budget(const Device& device) const noexcept {
+    if (device.prefill_in_flight.count() <= 0) return true;
+    double tpot_s = 1e9;
+    for (const ModelId id : device.models) tpot_s = std::min(tpot_s, to_seconds((*this)[id].config.tpot_slo));
+    const double free_s = tpot_s - decode_round_s(device);
+    return to_seconds(device.prefill_in_flight) < device.config.prefill_budget * free_s;
+  }
+
+  static void check(const SchedulerConfig& config) {
+    const auto need = [](bool holds, const std::string& message) {
+      if (!holds) throw std::invalid_argument(message);
+    };
+    need(!config.models.empty() && config.models.size() <= kMaxModels,
+         "models: got " + std::to_string(config.models.size()) + ", expected 1 to 32; name at least one model");
+    need(config.devices.size() <= kMaxDevices,
+         "devices: got " + std::to_string(config.devices.size()) + ", expected at most 64");
+    need(config.replicas.size() <= kMaxReplicas,
+         "replicas: got " + std::to_string(config.replicas.size()) + ", expected at most 4096");
+    for (const ModelConfig& model : config.models) {
+      need(index_of(model.device) < config.devices.size(), "model: its device does not exist; add it to devices");
+    }
+    for (std::size_t d = 0; d < config.devices.size(); ++d) {
+      need(std::any_of(config.models.begin(), config.models.end(),
+                       [d](const ModelConfig& model) { return index_of(model.device) == d; }),
+           "device " + std::to_string(d) + ": no model uses it; remove it or name it in a model");
+    }
+    share::check(config.share);
+    for (const ReplicaConfig& replica : config.replicas) {
+      need(index_of(replica.model) < config.models.size(), "replica: its model does not exist; add it to models");
+    }
+    for (const double weight : config.tenant_weights) {
+      need(weight > 0.0, "tenant weight: got " + std::to_string(weight) + ", expected more than 0");
+    }
+  }
+
+  std::vector<Model> models_;
+  std::vector<Device> devices_;
+  std::vector<route::Replica> replicas_;
+  route::AffinityMap affinity_;
+  std::array<std::uint64_t, kMaxModels> largest_kv_{};
+  ModelMask served_;
+  ModelMask open_;
+  ModelMask open_for_parked_;
+};
+
+}  // namespace zeta::sched

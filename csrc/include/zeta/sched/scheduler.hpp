@@ -1,0 +1,784 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "zeta/core/event_hash.hpp"
+#include "zeta/queue/leftist_forest.hpp"
+#include "zeta/sched/admission.hpp"
+#include "zeta/sched/config.hpp"
+#include "zeta/sched/decisions.hpp"
+#include "zeta/sched/finals.hpp"
+#include "zeta/sched/fleet.hpp"
+#include "zeta/sched/ledger.hpp"
+#include "zeta/sched/slab.hpp"
+#include "zeta/sched/waiting_room.hpp"
+
+namespace zeta::sched {
+
+/// Decides which waiting request goes to which replica next.
+///
+/// A state machine: events in, placements out, time passed in. It reads no clock, starts no thread, and does the same
+/// for the same events, bit for bit. One owner at a time (SharedScheduler lets many threads use one). Every event
+/// settles all placements that it makes possible, so no eligible request waits while a replica that could serve it has
+/// room; placements are then drained with `next_placement`. Nothing allocates after construction except add_replica.
+class Scheduler {
+ public:
+  static constexpr std::size_t kChannels = 2;
+  static constexpr std::size_t kKeptFinals = 65'536;
+  static constexpr std::size_t kKeptDecisions = 4'096;
+  static constexpr std::uint8_t kMostRequeues = 3;
+
+  explicit Scheduler(const SchedulerConfig& config)
+      : config_{config},
+        slab_{slab_capacity(config)},
+        fleet_{config},
+        waiting_{config, slab_},
+        timers_{slab_.capacity()},
+        finals_{kKeptFinals},
+        decisions_{kKeptDecisions} {}
+
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // --- events
+  // ----------------------------------------------------------------------------------------------------------
+
+  /// A ticket for a request about to be submitted. Lock-free, from any thread; everything else is the owner's.
+  [[nodiscard]] Ticket reserve() noexcept {
+    const SlotIndex slot = slab_.take();
+    const std::uint64_t sequence = sequence_.fetch_add(1, std::memory_order_relaxed) + 1;  // only has to be unique
+    return Ticket{sequence, slot == kNull ? Ticket::kNoSlot : slot};
+  }
+
+  /// Takes a request in under a reserved ticket; `outcome` tells what became of it.
+  void submit(Ticket ticket, const Request& request, Instant now) noexcept {
+    admit(ticket, request, now);
+    settle(now);
+  }
+
+  Ticket submit(const Request& request, Instant now) noexcept {
+    const Ticket ticket = reserve();
+    submit(ticket, request, now);
+    return ticket;
+  }
+
+  /// Parts of `submit` and `complete` for batches: many events, then one settle.
+  void admit(Ticket ticket, const Request& given, Instant now) noexcept {
+    ledger_.on_submitted();
+    Request request = given;
+    request.priority = static_cast<std::uint8_t>(std::min<std::uint32_t>(request.priority, waiting_.bands() - 1));
+    request.tenant =
+        TenantId{static_cast<std::uint16_t>(std::min<std::size_t>(index_of(request.tenant), waiting_.tenants() - 1))};
+    request.channel = static_cast<std::uint8_t>(std::min<std::size_t>(request.channel, kChannels - 1));
+    if (ticket.slot() == Ticket::kNoSlot || waiting() >= config_.max_queued) {
+      reject(ticket, request, Outcome::rejected_capacity, {}, now);
+      return;
+    }
+    const ModelMask configured = ModelMask::first(fleet_.model_count());
+    const ModelMask served = fleet_.served();
+    const ModelMask fitting = models_that_fit(fleet_, request, request.allowed & configured);
+    ModelMask eligible = fitting & served;
+    if (eligible.empty() && config_.admission == AdmissionRule::downgrade) {
+      eligible = models_that_fit(fleet_, request, request.downgrade & served);
+    }
+    if (eligible.empty()) {
+      const bool lacks_replica = !fitting.empty() || (request.allowed & served).empty();
+      reject(ticket, request, lacks_replica ? Outcome::rejected_no_replica : Outcome::rejected_infeasible, {}, now);
+      return;
+    }
+
+    const SlotIndex slot = ticket.slot();
+    Slot& s = slab_[slot];
+    s = Slot{};
+    s.request = request;
+    s.request.allowed = eligible;
+    s.ticket = ticket;
+    s.arrival = now;
+    choose_set(s, eligible, now);
+    if (config_.admission != AdmissionRule::queue) {
+      if (const auto refused = check_promise(s, served, now)) {
+        reject(ticket, request, Outcome::rejected_infeasible, refused->start_mean, now);
+        return;
+      }
+    }
+    log(Event::submit, ticket, now, s.waits_for.bits());
+    enter_waiting(slot, now, true);
+  }
+
+  /// Places until no waiting request fits any open model.
+  void settle(Instant now) noexcept {
+    if (parked_count_ > 0) retry_parked(now);
+    while (waiting_.size() > 0 && !fleet_.open().empty() && place_one(now)) {
+    }
+  }
+
+  /// As `complete` without settling.
+  bool finish(Ticket ticket, std::uint32_t output_tokens, Instant now) noexcept {
+    const SlotIndex slot = running_slot(ticket);
+    if (slot == kNull) return false;
+    log(Event::complete, ticket, now, output_tokens);
+    Model& model = fleet_[slab_[slot].model];
+    model.mean_output_tokens += kOutputRate * (static_cast<double>(output_tokens) - model.mean_output_tokens);
+    vacate(slot);
+    end_running(slot, Outcome::completed);
+    return true;
+  }
+
+  /// The first token has come. False where the request no longer runs there.
+  bool first_token(Ticket ticket, Instant now) noexcept {
+    const SlotIndex slot = running_slot(ticket);
+    if (slot == kNull || slab_[slot].phase == Phase::decoding) return false;
+    log(Event::first_token, ticket, now);
+    start_decoding(slot, now);
+    settle(now);
+    return true;
+  }
+
+  /// The answer is complete. False where the request no longer runs.
+  bool complete(Ticket ticket, std::uint32_t output_tokens, Instant now) noexcept {
+    const bool was_running = finish(ticket, output_tokens, now);
+    settle(now);
+    return was_running;
+  }
+
+  /// The replica failed it. With `requeue` it goes back to the front of its queue under the same ticket, at most three
+  /// times; otherwise it ends as `outcome`. False where the request no longer runs.
+  bool fail(Ticket ticket, bool requeue, Outcome outcome, Instant now) noexcept {
+    const SlotIndex slot = running_slot(ticket);
+    if (slot == kNull) return false;
+    log(Event::fail, ticket, now);
+    give_back(slot, requeue, outcome, now);
+    settle(now);
+    return true;
+  }
+
+  /// Withdraws a request wherever it is. False where it has already ended.
+  bool cancel(Ticket ticket, Instant now) noexcept {
+    const SlotIndex slot = slab_.find(ticket);
+    if (slot == kNull) return false;
+    log(Event::cancel, ticket, now);
+    Slot& s = slab_[slot];
+    if (s.phase == Phase::waiting || s.phase == Phase::parked) {
+      leave_waiting(slot, now);
+      end_waiting(slot, Outcome::cancelled, Duration{0});
+    } else {
+      const bool was_handed_out = s.phase != Phase::ready;
+      if (!was_handed_out) unlink_ready(slot);
+      vacate(slot);
+      end_running(slot, was_handed_out ? Outcome::cancelled_running : Outcome::cancelled);
+    }
+    settle(now);
+    return true;
+  }
+
+  /// The next placement of a channel, in the order in which they were decided.
+  [[nodiscard]] std::optional<Placement> next_placement(std::uint8_t channel = 0) noexcept {
+    ReadyList& list = ready_[channel];
+    if (list.first == kNull) return std::nullopt;
+    const SlotIndex slot = list.first;
+    unlink_ready(slot);
+    Slot& s = slab_[slot];
+    s.phase = Phase::running;
+    return Placement{s.ticket, s.model, s.replica, s.placed_at - s.arrival};
+  }
+
+  /// The next request of channel 1 that ended otherwise than by completing, for callers that await each ticket.
+  [[nodiscard]] std::optional<Ticket> next_ended() noexcept {
+    if (ended_taken_ == ended_added_) return std::nullopt;
+    return ended_[ended_taken_++ % ended_.size()];
+  }
+
+  [[nodiscard]] bool has_ended() const noexcept { return ended_taken_ != ended_added_; }
+  [[nodiscard]] bool has_ready(std::uint8_t channel) const noexcept { return ready_[channel].first != kNull; }
+
+  /// The earliest instant at which `advance` has something to do.
+  [[nodiscard]] Instant next_timer() const noexcept {
+    return timer_root_ == kNull ? kNever : instant_from_ns(timers_.key(timer_root_));
+  }
+
+  /// Lets everything happen that is due by `now`: expiries and ends of holds.
+  void advance(Instant now) noexcept {
+    while (timer_root_ != kNull && instant_from_ns(timers_.key(timer_root_)) <= now) {
+      const SlotIndex slot = timers_.pop(timer_root_);
+      on_timer(slot, now);
+    }
+    settle(now);
+  }
+
+  /// One round of the allocation loop: needs from the backlog, shares from the needs.
+  void tick(Instant now) noexcept {
+    std::array<share::ModelDemand, kMaxModels> demands;
+    for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
+      Device& device = fleet_.device(d);
+      if (!device.config.is_shared) continue;
+      const std::size_t count = device.models.size();
+      for (std::size_t i = 0; i < count; ++i) demands[i] = demand_of(fleet_[device.models[i]], now);
+      set_plan(d, share::tick(config_.share, std::span{demands}.first(count), device.plan, now));
+    }
+    settle(now);
+  }
+
+  /// What the pure tick reads for one model.
+  [[nodiscard]] share::ModelDemand demand_of(Model& model, Instant now) const noexcept {
+    share::ModelDemand demand;
+    demand.decode_pace = model.decode_pace();
+    demand.due_pressure = model.demand.need(now);
+    demand.backlog_work_s = to_seconds(model.demand.backlog());
+    demand.waiting = model.waiting;
+    demand.running = model.running;
+    demand.service_rate_rps =
+        model.waiting == 0 ? 0.0 : static_cast<double>(model.waiting) / std::max(demand.backlog_work_s, 1e-9);
+    return demand;
+  }
+
+  /// Puts a plan of the allocation loop into force on a device.
+  void set_plan(std::size_t device_index, const share::Plan& plan) noexcept {
+    Device& device = fleet_.device(device_index);
+    device.plan = plan;
+    device.shares.set_shares(plan.shares());
+    for (const double share : plan.shares()) hash_.add(static_cast<std::uint64_t>(share * 1e9));
+  }
+
+  // --- replicas
+  // --------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& replica, Instant now) noexcept {
+    const ReplicaId id = fleet_.add_replica(replica);
+    settle(now);
+    return id;
+  }
+
+  /// It takes no new requests; what runs there finishes.
+  void drain_replica(ReplicaId id) noexcept { fleet_.drain_replica(id); }
+
+  /// It is gone: what ran there is requeued, or fails where it has been requeued too often.
+  void remove_replica(ReplicaId id, Instant now) noexcept {
+    for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
+      const Slot& s = slab_[slot];
+      if (s.replica != id || (s.phase != Phase::ready && s.phase != Phase::running && s.phase != Phase::decoding))
+        continue;
+      if (s.phase == Phase::ready) unlink_ready(slot);
+      give_back(slot, true, Outcome::failed_replica, now);
+    }
+    fleet_.remove_replica(id);
+    settle(now);
+  }
+
+  /// For doing a recorded run again: submissions bring their recorded tickets.
+  void stop_recycling_tickets() noexcept { slab_.stop_recycling(); }
+
+  // --- questions
+  // -------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::optional<Outcome> outcome(Ticket ticket) const noexcept {
+    if (const SlotIndex slot = slab_.find(ticket); slot != kNull) {
+      const Phase phase = slab_[slot].phase;
+      return phase == Phase::waiting || phase == Phase::parked ? Outcome::queued : Outcome::placed;
+    }
+    const Final* final = finals_.find(ticket);
+    return final == nullptr ? std::nullopt : std::optional{final->outcome};
+  }
+
+  [[nodiscard]] const Final* final_of(Ticket ticket) const noexcept { return finals_.find(ticket); }
+  [[nodiscard]] const Decision* decision_of(Ticket ticket) const noexcept { return decisions_.find(ticket); }
+  [[nodiscard]] const Slot* live(Ticket ticket) const noexcept {
+    const SlotIndex slot = slab_.find(ticket);
+    return slot == kNull ? nullptr : &slab_[slot];
+  }
+
+  /// When a waiting request can be expected to start, given what is due before it.
+  [[nodiscard]] Estimate estimate(Ticket ticket) const noexcept {
+    const SlotIndex slot = slab_.find(ticket);
+    if (slot == kNull || (slab_[slot].phase != Phase::waiting && slab_[slot].phase != Phase::parked)) return {};
+    return estimate_start(fleet_, config_, slab_[slot].demand_model, slab_[slot].latest_start);
+  }
+
+  /// How well the answer was, in [0, 1]: moves the model's quality prior. False where the request is unknown.
+  bool feedback(Ticket ticket, double quality) noexcept {
+    const Final* final = finals_.find(ticket);
+    if (final == nullptr || final->outcome != Outcome::completed) return false;
+    score::QualityCurve& curve = fleet_[final->model].curve;
+    const double complexity = final->complexity < 0.0F ? 0.5 : static_cast<double>(final->complexity);
+    curve.quality_logit += kFeedbackRate * (quality - curve.p_good(complexity));  // stochastic gradient of the log loss
+    return true;
+  }
+
+  [[nodiscard]] const Ledger& ledger() const noexcept { return ledger_; }
+  [[nodiscard]] const Fleet& fleet() const noexcept { return fleet_; }
+  [[nodiscard]] const SchedulerConfig& config() const noexcept { return config_; }
+  [[nodiscard]] const EventHash& hash() const noexcept { return hash_; }
+  [[nodiscard]] std::uint32_t waiting() const noexcept { return waiting_.size() + parked_count_; }
+
+  /// For checks: a waiting request that some replica could take now, although everything is settled; kNull if none.
+  /// A model on which four requests wait for tokens is held for them by rule and does not count.
+  [[nodiscard]] SlotIndex find_idle_capacity() const noexcept {
+    for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
+      const Slot& s = slab_[slot];
+      if (s.phase != Phase::waiting && s.phase != Phase::parked) continue;
+      bool could_start = false;
+      for_each_model(s.waits_for & fleet_.open(), [&](ModelId model) {
+        could_start |= fleet_.choose_replica(model, tokens_for(s.request, model), 0, slot) != kNoReplica;
+      });
+      if (could_start) return slot;
+    }
+    return kNull;
+  }
+
+ private:
+  enum class Event : std::uint8_t { submit = 1, reject, place, first_token, complete, fail, cancel, expire, widen };
+
+  struct ReadyList {
+    SlotIndex first = kNull;
+    SlotIndex last = kNull;
+  };
+
+  static constexpr double kFeedbackRate = 0.05;
+  static constexpr double kOutputRate = 0.02;  ///< Of the running mean of output lengths: about the last 50 answers.
+  static constexpr double kLagRate = 0.1;
+  static constexpr std::uint32_t kParkedLooked = 8;  ///< Parked requests tried per settling.
+  static constexpr std::uint32_t kMaxParked = kMaxModels * 4;
+
+  static std::uint32_t slab_capacity(const SchedulerConfig& config) {
+    const std::uint64_t capacity = std::uint64_t{config.max_queued} + config.max_running;
+    if (config.max_queued == 0 || capacity >= Ticket::kNoSlot) {
+      throw std::invalid_argument("max_queued + max_running: got " + std::to_string(capacity) +
+                                  ", expected 1 to 16777214; lower max_queued");
+    }
+    return static_cast<std::uint32_t>(capacity);
+  }
+
+  void log(Event event, Ticket ticket, Instant now, std::uint64_t detail = 0) noexcept {
+    hash_.add((ticket.value() << 4U) ^ static_cast<std::uint64_t>(event));
+    hash_.add(static_cast<std::uint64_t>(to_ns(now)) ^ (detail << 40U));
+  }
+
+  // --- arriving
+  // ----------------------------------------------------------------------------------------------------------
+
+  /// The models it waits for at first, and its key. A request of known complexity waits a while for the models that
+  /// answer it clearly better.
+  void choose_set(Slot& s, ModelMask eligible, Instant now) noexcept {
+    s.hold_until = kNever;
+    s.waits_for = eligible;
+    if (config_.order == Order::fifo) {
+      s.waits_for = ModelMask::of(cheapest(fleet_, s.request, eligible));
+    } else if (s.request.complexity >= 0.0F) {
+      const ModelMask good = clearly_better(fleet_, s.request, eligible, config_.hold_quality_gap);
+      if (!(good == eligible)) {
+        s.waits_for = good;
+        price(s);
+        const Duration spare = s.latest_start == kNever ? config_.max_hold : (s.latest_start - now) / 2;
+        s.hold_until = now + std::clamp(spare, Duration{0}, config_.max_hold);
+      }
+    }
+    price(s);
+  }
+
+  /// Predicted times on the cheapest model it waits for, and from them the latest start.
+  void price(Slot& s) noexcept {
+    const ModelId model = cheapest(fleet_, s.request, s.waits_for);
+    s.demand_model = model;
+    price_on(s, model);
+    s.latest_start = latest_start(fleet_, config_, s.request, s.arrival, model, s.expected_output);
+  }
+
+  void price_on(Slot& s, ModelId model) noexcept {
+    const ServiceModel& service = fleet_[model].config.service;
+    s.expected_output = expected_output(fleet_[model], s.request);
+    s.prefill = duration_from_seconds(service.prefill_s(s.request.prompt_tokens));
+    s.work = duration_from_seconds(service.work_s(s.request.prompt_tokens, s.expected_output));
+  }
+
+  /// Under `reject` and `downgrade`: nothing if the promise can be kept (perhaps by a smaller model), else the
+  /// estimate.
+  [[nodiscard]] std::optional<Estimate> check_promise(Slot& s, ModelMask served, Instant now) noexcept {
+    std::optional<Estimate> soonest;
+    const auto can_keep = [&](ModelId model) {
+      const Instant latest = latest_start(fleet_, config_, s.request, s.arrival, model, s.expected_output);
+      const Estimate estimate = estimate_start(fleet_, config_, model, latest);
+      if (!soonest || estimate.start_mean < soonest->start_mean) soonest = estimate;
+      return now + estimate.start_mean <= latest;
+    };
+    bool is_kept = false;
+    for_each_model(s.waits_for, [&](ModelId model) { is_kept = is_kept || can_keep(model); });
+    if (is_kept) return std::nullopt;
+    if (config_.admission == AdmissionRule::downgrade) {
+      const ModelMask smaller =
+          models_that_fit(fleet_, s.request, (s.request.allowed | s.request.downgrade) & served) & ~s.waits_for;
+      for_each_model(smaller, [&](ModelId model) {
+        if (is_kept || !can_keep(model)) return;
+        is_kept = true;
+        s.waits_for = ModelMask::of(model);
+        s.request.allowed = s.waits_for;
+        s.hold_until = kNever;
+        price(s);
+      });
+      if (is_kept) return std::nullopt;
+    }
+    return soonest;
+  }
+
+  void reject(Ticket ticket, const Request& request, Outcome outcome, Duration eta, Instant now) noexcept {
+    log(Event::reject, ticket, now, static_cast<std::uint64_t>(outcome));
+    ledger_.on_final_waiting(outcome);
+    finals_.add({ticket, outcome, kNoModel, request.complexity, eta});
+    if (request.channel != 0) announce_end(ticket);
+    if (ticket.slot() != Ticket::kNoSlot) slab_.release(ticket.slot());
+  }
+
+  // --- waiting
+  // -----------------------------------------------------------------------------------------------------------
+
+  void enter_waiting(SlotIndex slot, Instant now, bool arrives_now) noexcept {
+    Slot& s = slab_[slot];
+    add_demand(s, now);
+    waiting_.add(slot, now, arrives_now);
+    set_timer(slot);
+  }
+
+  /// Out of the queues, the backlog and the timers, whatever comes next.
+  void leave_waiting(SlotIndex slot, Instant now) noexcept {
+    Slot& s = slab_[slot];
+    if (s.phase == Phase::parked) {
+      unpark(slot);
+    } else {
+      waiting_.remove(slot);
+    }
+    drop_demand(s, now);
+    clear_timer(slot);
+  }
+
+  void add_demand(Slot& s, Instant now) noexcept {
+    Model& model = fleet_[s.demand_model];
+    s.demand_bin = model.demand.add(s.latest_start, s.arrival + config_.promise, s.work, now);
+    ++model.waiting;
+  }
+
+  void drop_demand(const Slot& s, Instant now) noexcept {
+    Model& model = fleet_[s.demand_model];
+    model.demand.remove(s.demand_bin, s.arrival + config_.promise, s.work, now);
+    --model.waiting;
+  }
+
+  void set_timer(SlotIndex slot) noexcept {
+    const Slot& s = slab_[slot];
+    const Instant due = std::min(s.hold_until, s.request.expires_at);
+    has_timer_[slot] = due != kNever;
+    if (due != kNever) timers_.insert(timer_root_, slot, to_ns(due), s.ticket.sequence());
+  }
+
+  void clear_timer(SlotIndex slot) noexcept {
+    if (has_timer_[slot]) timers_.erase(timer_root_, slot);
+    has_timer_[slot] = false;
+  }
+
+  void on_timer(SlotIndex slot, Instant now) noexcept {
+    has_timer_[slot] = false;
+    Slot& s = slab_[slot];
+    if (s.request.expires_at <= now) {
+      log(Event::expire, s.ticket, now);
+      leave_waiting(slot, now);
+      end_waiting(slot, Outcome::expired_in_queue, Duration{0});
+      return;
+    }
+    log(Event::widen, s.ticket, now);
+    leave_waiting(slot, now);
+    s.hold_until = kNever;
+    s.waits_for = s.request.allowed;
+    price(s);
+    enter_waiting(slot, now, false);
+  }
+
+  void end_waiting(SlotIndex slot, Outcome outcome, Duration eta) noexcept {
+    ledger_.on_final_waiting(outcome);
+    end(slot, outcome, eta);
+  }
+
+  void end_running(SlotIndex slot, Outcome outcome) noexcept {
+    ledger_.on_final_running(outcome);
+    end(slot, outcome, Duration{0});
+  }
+
+  void end(SlotIndex slot, Outcome outcome, Duration eta) noexcept {
+    const Slot& s = slab_[slot];
+    finals_.add({s.ticket, outcome, s.model, s.request.complexity, eta});
+    if (s.request.channel != 0 && outcome != Outcome::completed) announce_end(s.ticket);
+    slab_.release(slot);
+  }
+
+  void announce_end(Ticket ticket) noexcept {
+    if (ended_added_ - ended_taken_ < ended_.size()) ended_[ended_added_++ % ended_.size()] = ticket;
+  }
+
+  // --- placing
+  // -----------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::uint64_t tokens_for(const Request& request, ModelId model) const noexcept {
+    return std::uint64_t{request.prompt_tokens} + expected_output(fleet_[model], request);
+  }
+
+  struct Choice {
+    Offer offer;
+    ModelId model = kNoModel;
+  };
+
+  /// One step: every set offers its first request to the open model that suits it best; per device the share decides
+  /// which model takes, and of that model's offers the first in order is placed. False when nothing could be.
+  bool place_one(Instant now) noexcept {
+    std::array<Choice, kMaxModels> best;
+    ModelMask wanted;
+    for (std::size_t set = 0; set < WaitingRoom::kSets; ++set) {
+      if (waiting_.set_is_empty(set)) continue;
+      const ModelMask open = waiting_.set_mask(set) & fleet_.open();
+      if (open.empty()) continue;
+      const Offer offer = waiting_.offer(set, open, now);
+      if (offer.slot == kNull) continue;
+      const Slot& s = slab_[offer.slot];
+      const ModelId model = most_suitable(fleet_, config_, s, s.waits_for & open, now);
+      Choice& choice = best[index_of(model)];
+      if (!wanted.contains(model) || waiting_.goes_before(offer, choice.offer)) choice = {offer, model};
+      wanted.insert(model);
+    }
+    if (wanted.empty()) return false;
+    const ModelId model = model_in_turn(wanted);
+    place_or_park(best[index_of(model)].offer, model, now);
+    return true;
+  }
+
+  /// Of the models with an offer, the one whose device owes it most; devices in order.
+  [[nodiscard]] ModelId model_in_turn(ModelMask wanted) const noexcept {
+    const ModelId first{static_cast<std::uint8_t>(__builtin_ctz(wanted.bits()))};
+    if ((wanted.bits() & (wanted.bits() - 1)) == 0) return first;
+    const Device& device = fleet_.device_of(first);
+    return device.config.is_shared ? device.shares.pick(wanted & device.shares.members()) : first;
+  }
+
+  void place_or_park(const Offer& offer, ModelId preferred, Instant now) noexcept {
+    Slot& s = slab_[offer.slot];
+    ModelId model = preferred;
+    ReplicaId replica = fleet_.choose_replica(model, tokens_for(s.request, model), s.request.affinity_key, offer.slot);
+    if (replica == kNoReplica) {  // its tokens do not fit there now; perhaps elsewhere
+      for_each_model(s.waits_for & fleet_.open(), [&](ModelId other) {
+        if (replica != kNoReplica || other == preferred) return;
+        model = other;
+        replica = fleet_.choose_replica(other, tokens_for(s.request, other), s.request.affinity_key, offer.slot);
+      });
+    }
+    if (replica == kNoReplica) {
+      park(offer);
+      return;
+    }
+    if (config_.order == Order::edf && offer.reason == Reason::earliest_deadline && !s.is_rekeyed) {
+      const Instant latest = latest_start_here(fleet_, config_, s, model);
+      if (latest < now) {  // feasible on the model it was priced for, not on this one
+        s.is_rekeyed = true;
+        drop_demand(s, now);
+        waiting_.rekey(offer.slot, latest, now);
+        add_demand(s, now);
+        return;
+      }
+    }
+    record(offer, model, replica, now);
+    waiting_.take(offer);
+    drop_demand(s, now);
+    clear_timer(offer.slot);
+    place(offer.slot, model, replica, now);
+  }
+
+  void place(SlotIndex slot, ModelId model, ReplicaId replica, Instant now) noexcept {
+    Slot& s = slab_[slot];
+    s.model = model;
+    s.replica = replica;
+    s.placed_at = now;
+    price_on(s, model);
+    s.reserved_tokens = tokens_for(s.request, model);
+    Device& device = fleet_.device_of(model);
+    if (device.config.is_shared) device.shares.charge(model, s.work);
+    const bool had_slot = fleet_.replica(replica).has_slot();
+    fleet_.occupy(s);
+    fleet_.refresh_replica(replica, had_slot);
+    if (s.request.affinity_key != 0) fleet_.remember(s.request.affinity_key, replica);
+    ledger_.on_placed();
+    log(Event::place, s.ticket, now, (index_of(model) << 16U) | index_of(replica));
+    s.phase = Phase::ready;
+    ReadyList& list = ready_[s.request.channel];
+    s.next = kNull;
+    s.previous = list.last;
+    (list.last == kNull ? list.first : slab_[list.last].next) = slot;
+    list.last = slot;
+  }
+
+  void record(const Offer& offer, ModelId model, ReplicaId replica, Instant now) noexcept {
+    const Slot& s = slab_[offer.slot];
+    Decision decision;
+    decision.ticket = s.ticket;
+    decision.at = now;
+    decision.arrival = s.arrival;
+    decision.latest_start = s.latest_start;
+    decision.predicted_prefill = s.prefill;
+    decision.predicted_work = s.work;
+    decision.waited_for = s.waits_for;
+    decision.model = model;
+    decision.replica = replica;
+    decision.reason = offer.reason;
+    decision.band = offer.band;
+    decision.had_affinity = fleet_.remembered(s.request.affinity_key) == replica;
+    std::size_t count = 0;
+    for_each_model(s.waits_for & (fleet_.open() | ModelMask::of(model)), [&](ModelId other) {
+      if (count == Decision::kAlternatives) return;
+      decision.alternatives[count++] = {other, static_cast<float>(suitability_of(fleet_, config_, s, other, now))};
+    });
+    decisions_.add(decision);
+  }
+
+  // --- requests too large for the tokens that are free
+  // -------------------------------------------------------------------
+
+  /// Sets a request aside so that those behind it may pass, until tokens are freed. At most four per model: with the
+  /// fourth the model takes no other work, so that what is freed goes to them. A request that waited longer than the
+  /// promise has a replica emptied for it.
+  void park(const Offer& offer) noexcept {
+    Slot& s = slab_[offer.slot];
+    waiting_.remove(offer.slot);
+    s.phase = Phase::parked;
+    parked_[parked_count_++] = offer.slot;
+    for_each_model(s.waits_for, [&](ModelId model) {
+      ++fleet_[model].parked;
+      fleet_.refresh(model);
+    });
+  }
+
+  void unpark(SlotIndex slot) noexcept {
+    Slot& s = slab_[slot];
+    auto* const end = parked_.data() + parked_count_;
+    std::move(std::find(parked_.data(), end, slot) + 1, end, std::find(parked_.data(), end, slot));
+    --parked_count_;
+    for_each_model(s.waits_for, [&](ModelId model) {
+      --fleet_[model].parked;
+      for (const ReplicaId id : fleet_[model].replicas) {
+        if (fleet_.replica(id).reserved_for == slot) fleet_.replica(id).reserved_for = kNull;
+      }
+      fleet_.refresh(model);
+    });
+  }
+
+  void retry_parked(Instant now) noexcept {
+    for (std::uint32_t i = 0; i < parked_count_ && i < kParkedLooked;) {
+      const SlotIndex slot = parked_[i];
+      const Slot& s = slab_[slot];
+      ModelId model = kNoModel;
+      ReplicaId replica = kNoReplica;
+      for_each_model(s.waits_for & fleet_.open_for_parked(), [&](ModelId candidate) {
+        if (replica != kNoReplica) return;
+        model = candidate;
+        replica = fleet_.choose_replica(candidate, tokens_for(s.request, candidate), s.request.affinity_key, slot);
+      });
+      if (replica == kNoReplica) {
+        if (s.arrival + config_.promise <= now) reserve_replica(slot);
+        ++i;
+        continue;
+      }
+      record({slot, Reason::kv_freed, s.request.priority}, model, replica, now);
+      leave_waiting(slot, now);
+      place(slot, model, replica, now);
+    }
+  }
+
+  /// Keeps the largest replica that may serve it free of other work until its tokens fit.
+  void reserve_replica(SlotIndex slot) noexcept {
+    ReplicaId largest = kNoReplica;
+    bool has_one = false;
+    for_each_model(slab_[slot].waits_for, [&](ModelId model) {
+      for (const ReplicaId id : fleet_[model].replicas) {
+        const route::Replica& r = fleet_.replica(id);
+        has_one |= r.reserved_for == slot;
+        if (r.is_draining || r.reserved_for != kNull) continue;
+        if (largest == kNoReplica || r.kv_tokens > fleet_.replica(largest).kv_tokens) largest = id;
+      }
+    });
+    if (!has_one && largest != kNoReplica) fleet_.replica(largest).reserved_for = slot;
+  }
+
+  // --- running
+  // -----------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] SlotIndex running_slot(Ticket ticket) const noexcept {
+    const SlotIndex slot = slab_.find(ticket);
+    if (slot == kNull) return kNull;
+    const Phase phase = slab_[slot].phase;
+    return phase == Phase::running || phase == Phase::decoding ? slot : kNull;
+  }
+
+  void start_decoding(SlotIndex slot, Instant now) noexcept {
+    Slot& s = slab_[slot];
+    Model& model = fleet_[s.model];
+    const Duration lag = (now - s.placed_at) - s.prefill;
+    model.start_lag_s += kLagRate * (std::max(to_seconds(lag), 0.0) - model.start_lag_s);
+    fleet_.start_decoding(s);
+    s.phase = Phase::decoding;
+    route::Replica& replica = fleet_.replica(s.replica);
+    const bool had_slot = replica.has_slot();
+    replica.window.on_first_token(lag, replica.in_flight, now);
+    fleet_.refresh_replica(s.replica, had_slot);
+  }
+
+  void vacate(SlotIndex slot) noexcept {
+    const ReplicaId replica = slab_[slot].replica;
+    const bool had_slot = fleet_.replica(replica).has_slot();
+    fleet_.vacate(slab_[slot]);
+    fleet_.refresh_replica(replica, had_slot);
+  }
+
+  void give_back(SlotIndex slot, bool requeue, Outcome outcome, Instant now) noexcept {
+    vacate(slot);
+    Slot& s = slab_[slot];
+    if (!requeue || s.requeues >= kMostRequeues) {
+      end_running(slot, outcome);
+      return;
+    }
+    ++s.requeues;
+    s.model = kNoModel;
+    s.replica = kNoReplica;
+    s.is_rekeyed = false;
+    ledger_.on_requeued();
+    price(s);
+    enter_waiting(slot, now, false);
+  }
+
+  void unlink_ready(SlotIndex slot) noexcept {
+    Slot& s = slab_[slot];
+    ReadyList& list = ready_[s.request.channel];
+    (s.previous == kNull ? list.first : slab_[s.previous].next) = s.next;
+    (s.next == kNull ? list.last : slab_[s.next].previous) = s.previous;
+    s.next = s.previous = kNull;
+  }
+
+  SchedulerConfig config_;
+  Slab slab_;
+  Fleet fleet_;
+  WaitingRoom waiting_;
+  queue::LeftistForest timers_;
+  SlotIndex timer_root_ = kNull;
+  std::vector<bool> has_timer_ = std::vector<bool>(slab_.capacity());
+  std::array<SlotIndex, kMaxParked> parked_{};
+  std::uint32_t parked_count_ = 0;
+  std::array<ReadyList, kChannels> ready_;
+  Finals finals_;
+  DecisionRing decisions_;
+  Ledger ledger_;
+  EventHash hash_;
+  std::atomic<std::uint64_t> sequence_{0};
+  std::vector<Ticket> ended_ = std::vector<Ticket>(slab_.capacity() + 1);  ///< Ring; see next_ended.
+  std::uint64_t ended_added_ = 0;
+  std::uint64_t ended_taken_ = 0;
+};
+
+}  // namespace zeta::sched

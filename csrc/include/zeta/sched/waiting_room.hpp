@@ -1,0 +1,388 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "zeta/queue/leftist_forest.hpp"
+#include "zeta/sched/config.hpp"
+#include "zeta/sched/slab.hpp"
+
+namespace zeta::sched {
+
+/// Why a request was the one to be taken.
+enum class Reason : std::uint8_t {
+  earliest_deadline,  ///< The least latest start among those that can still make it.
+  promise,            ///< Waited longer than the hard promise.
+  late,               ///< Nothing feasible waited.
+  lower_band,         ///< The guaranteed share of a lower priority band was due.
+  arrival_order,      ///< fifo.
+  kv_freed,           ///< Was set aside until its tokens fitted.
+};
+
+/// The best waiting request of one set.
+struct Offer {
+  SlotIndex slot = kNull;
+  Reason reason = Reason::earliest_deadline;
+  std::uint8_t band = 0;
+};
+
+/// Requests that wait, by the set of models that may serve them.
+///
+/// set → priority band → tenant → two heaps by latest start: *feasible*, and *late* for those whose latest start has
+/// passed. Beside them one arrival-ordered list per set and band serves the hard promise. A request is in exactly one
+/// heap and one list. Bands compare when a request is taken, never as an offset in the key. Tenants of a band share by
+/// deficit round robin over predicted GPU time (Shreedhar and Varghese, 1995). Up to 16 distinct sets have queues of
+/// their own; further ones share the last, whose requests are checked one by one in a bounded scan.
+///
+/// One owner; nothing allocates after construction; every operation is O(log n), a deficit round O(active tenants).
+class WaitingRoom {
+ public:
+  static constexpr std::size_t kSets = 17;
+  static constexpr std::uint8_t kOverflow = 16;
+  static constexpr std::size_t kMaxBands = 8;
+
+  WaitingRoom(const SchedulerConfig& config, Slab& slab)
+      : slab_{slab},
+        forest_{slab.capacity()},
+        is_fifo_{config.order == Order::fifo},
+        bands_{std::clamp<std::uint32_t>(config.bands, 1, kMaxBands)},
+        tenants_{std::max<std::uint32_t>(config.max_tenants, 1)},
+        promise_{config.promise},
+        promise_credit_per_take_{config.promise_take_cap},
+        lower_band_credit_per_take_{config.lower_band_share},
+        quantum_(tenants_),
+        queues_(kSets * bands_ * tenants_) {
+    for (std::uint32_t t = 0; t < tenants_; ++t) {
+      const double weight = t < config.tenant_weights.size() ? config.tenant_weights[t] : 1.0;
+      quantum_[t] = duration_from_seconds(to_seconds(config.tenant_quantum) * weight).count();
+    }
+  }
+
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] std::uint32_t bands() const noexcept { return bands_; }
+  [[nodiscard]] std::uint32_t tenants() const noexcept { return tenants_; }
+  [[nodiscard]] bool set_is_empty(std::size_t set) const noexcept { return sets_[set].size == 0; }
+  /// The models that serve a set; for the overflow set the union over its requests.
+  [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return sets_[set].mask; }
+
+  /// Adds a request under its `waits_for`, `latest_start` and arrival. It joins the promise list in arrival order when
+  /// `arrives_now`, else (requeued, or widened after a hold) at the front, since it has waited longest of all.
+  void add(SlotIndex slot, Instant now, bool arrives_now) noexcept {
+    Slot& s = slab_[slot];
+    s.phase = Phase::waiting;
+    s.set = set_for(s.waits_for);
+    Set& set = sets_[s.set];
+    Band& band = set.bands[s.request.priority];
+    ++set.size;
+    ++band.size;
+    ++size_;
+    TenantQueue& queue = queue_of(s);
+    if (queue.feasible == kNull && queue.late == kNull) link_tenant(s.set, s.request.priority, s.request.tenant);
+    s.is_late = !is_fifo_ && s.latest_start < now;
+    forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence());
+    link_arrival(band, slot, arrives_now);
+  }
+
+  void remove(SlotIndex slot) noexcept {
+    Slot& s = slab_[slot];
+    Set& set = sets_[s.set];
+    Band& band = set.bands[s.request.priority];
+    TenantQueue& queue = queue_of(s);
+    forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
+    if (queue.feasible == kNull && queue.late == kNull) unlink_tenant(s.set, s.request.priority, s.request.tenant);
+    unlink_arrival(band, slot);
+    --set.size;
+    --band.size;
+    --size_;
+  }
+
+  /// Moves a waiting request to another place in its heap.
+  void rekey(SlotIndex slot, Instant latest_start, Instant now) noexcept {
+    Slot& s = slab_[slot];
+    TenantQueue& queue = queue_of(s);
+    forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
+    s.latest_start = latest_start;
+    s.is_late = !is_fifo_ && latest_start < now;
+    forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence());
+  }
+
+  /// The request of a set that would be taken next by one of the `open` models; kNull where none may.
+  [[nodiscard]] Offer offer(std::size_t set_index, ModelMask open, Instant now) noexcept {
+    Set& set = sets_[set_index];
+    if (set.size == 0 || (set.mask & open).empty()) return {};
+    if (const std::uint8_t owed = owed_band(set); owed < bands_) {
+      Offer offer = best_of_band(set_index, owed, open, now);
+      if (offer.slot != kNull) {
+        offer.reason = Reason::lower_band;
+        return offer;
+      }
+    }
+    for (std::uint8_t b = 0; b < bands_; ++b) {
+      if (set.bands[b].size == 0) continue;
+      const Offer offer = best_of_band(set_index, b, open, now);
+      if (offer.slot != kNull) return offer;
+    }
+    return {};
+  }
+
+  /// Removes an offered request and settles who has had what.
+  void take(const Offer& offer) noexcept {
+    Slot& s = slab_[offer.slot];
+    Set& set = sets_[s.set];
+    if (Band& band = set.bands[offer.band]; !is_fifo_) {
+      band.promise_credit = std::min(band.promise_credit + promise_credit_per_take_, kMostCredit);
+      if (offer.reason == Reason::promise) band.promise_credit -= 1.0;
+      for (std::uint8_t b = 0; b < bands_; ++b) {
+        Band& lower = set.bands[b];
+        if (b == offer.band) {
+          lower.takes_owed = std::max(lower.takes_owed - 1.0, 0.0);
+        } else if (b > offer.band && lower.size > 0) {
+          lower.takes_owed = std::min(lower.takes_owed + lower_band_credit_per_take_, kMostCredit);
+        }
+      }
+    }
+    TenantQueue& queue = queue_of(s);
+    const bool is_alone = queue.next == index_of(s.request.tenant);  // alone, a tenant neither pays nor saves
+    queue.deficit_ns = is_alone ? 0 : queue.deficit_ns - s.work.count();
+    remove(offer.slot);
+  }
+
+  /// True where `a` is to be taken before `b`, both offered at the same instant by different sets.
+  [[nodiscard]] bool goes_before(const Offer& a, const Offer& b) const noexcept {
+    const int rank_a = rank(a);
+    const int rank_b = rank(b);
+    if (rank_a != rank_b) return rank_a < rank_b;
+    if (a.band != b.band) return a.band < b.band;
+    const Slot& x = slab_[a.slot];
+    const Slot& y = slab_[b.slot];
+    if (a.reason != Reason::promise && key_of(x) != key_of(y)) return key_of(x) < key_of(y);
+    return x.ticket.sequence() < y.ticket.sequence();
+  }
+
+ private:
+  static constexpr double kMostCredit = 4.0;
+  static constexpr int kMovesPerOffer = 32;  ///< Bounds the time of one offer after a long idle.
+  static constexpr int kScanned = 64;        ///< Of the overflow set, per offer.
+  static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
+
+  struct TenantQueue {
+    SlotIndex feasible = kNull;
+    SlotIndex late = kNull;
+    std::int64_t deficit_ns = 0;
+    std::uint32_t next = kNoTenant;  ///< Ring of the band's tenants that have waiting work.
+    std::uint32_t previous = kNoTenant;
+  };
+
+  struct Band {
+    SlotIndex oldest = kNull;
+    SlotIndex newest = kNull;
+    std::uint32_t size = 0;
+    std::uint32_t turn = kNoTenant;
+    double promise_credit = 0.0;
+    double takes_owed = 0.0;
+  };
+
+  struct Set {
+    ModelMask mask;
+    std::uint32_t size = 0;
+    std::array<Band, kMaxBands> bands;
+  };
+
+  [[nodiscard]] static int rank(const Offer& offer) noexcept {
+    switch (offer.reason) {
+      case Reason::lower_band:
+        return 0;
+      case Reason::promise:
+        return 1;
+      case Reason::late:
+        return 3;
+      default:
+        return 2;
+    }
+  }
+
+  [[nodiscard]] std::int64_t key_of(const Slot& s) const noexcept {
+    return to_ns(is_fifo_ ? s.arrival : s.latest_start);
+  }
+
+  [[nodiscard]] TenantQueue& queue_at(std::size_t set, std::size_t band, std::size_t tenant) noexcept {
+    return queues_[(set * bands_ + band) * tenants_ + tenant];
+  }
+  [[nodiscard]] TenantQueue& queue_of(const Slot& s) noexcept {
+    return queue_at(s.set, s.request.priority, index_of(s.request.tenant));
+  }
+
+  [[nodiscard]] std::uint8_t set_for(ModelMask mask) noexcept {
+    std::size_t vacant = kOverflow;
+    for (std::size_t i = 0; i < kOverflow; ++i) {
+      if (sets_[i].size != 0 && sets_[i].mask == mask) return static_cast<std::uint8_t>(i);
+      if (sets_[i].size == 0 && (vacant == kOverflow || sets_[i].mask == mask)) vacant = i;
+    }
+    Set& set = sets_[vacant];
+    if (vacant != kOverflow) {
+      set.mask = mask;
+    } else {
+      set.mask = set.size == 0 ? mask : set.mask | mask;
+    }
+    return static_cast<std::uint8_t>(vacant);
+  }
+
+  // --- who of a band -------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::uint8_t owed_band(const Set& set) const noexcept {
+    if (is_fifo_) return static_cast<std::uint8_t>(bands_);
+    for (std::uint8_t b = 1; b < bands_; ++b) {
+      if (set.bands[b].size > 0 && set.bands[b].takes_owed >= 1.0) return b;
+    }
+    return static_cast<std::uint8_t>(bands_);
+  }
+
+  [[nodiscard]] Offer best_of_band(std::size_t set_index, std::uint8_t b, ModelMask open, Instant now) noexcept {
+    Band& band = sets_[set_index].bands[b];
+    const auto tenant = tenant_in_turn(set_index, b);
+    TenantQueue& queue = queue_at(set_index, b, tenant);
+    if (set_index == kOverflow) return scan_overflow(band, queue, b, open, now);
+    if (is_fifo_) return {queue.feasible, Reason::arrival_order, b};
+    retire_late(queue, now);
+    const bool is_feasible = queue.feasible != kNull && slab_[queue.feasible].latest_start >= now;
+    if (slab_[band.oldest].arrival + promise_ <= now && (!is_feasible || band.promise_credit >= 1.0)) {
+      return {band.oldest, Reason::promise, b};
+    }
+    if (is_feasible) return {queue.feasible, Reason::earliest_deadline, b};
+    return {queue.late != kNull ? queue.late : queue.feasible, Reason::late, b};
+  }
+
+  /// Requests whose latest start has passed move to the late heap, a bounded number at a time.
+  void retire_late(TenantQueue& queue, Instant now) noexcept {
+    for (int moves = 0; moves < kMovesPerOffer && queue.feasible != kNull; ++moves) {
+      Slot& s = slab_[queue.feasible];
+      if (s.latest_start >= now) return;
+      const SlotIndex slot = forest_.pop(queue.feasible);
+      s.is_late = true;
+      forest_.insert(queue.late, slot, key_of(s), s.ticket.sequence());
+    }
+  }
+
+  /// Sets beyond the sixteenth share queues: looks at the first few requests in order for one that `open` may serve.
+  [[nodiscard]] Offer scan_overflow(const Band& band, TenantQueue& queue, std::uint8_t b, ModelMask open,
+                                    Instant now) noexcept {
+    const Slot& oldest = slab_[band.oldest];
+    if (!is_fifo_ && oldest.arrival + promise_ <= now && !(oldest.waits_for & open).empty()) {
+      return {band.oldest, Reason::promise, b};
+    }
+    if (!is_fifo_) retire_late(queue, now);
+    for (const bool late : {false, true}) {
+      SlotIndex found = kNull;
+      forest_.visit_first(late ? queue.late : queue.feasible, kScanned, [&](SlotIndex slot) {
+        if ((slab_[slot].waits_for & open).empty()) return true;
+        found = slot;
+        return false;
+      });
+      const Reason reason = is_fifo_ ? Reason::arrival_order : late ? Reason::late : Reason::earliest_deadline;
+      if (found != kNull) return {found, reason, b};
+    }
+    return {};
+  }
+
+  // --- tenants of a band, in turn ------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::uint32_t tenant_in_turn(std::size_t set, std::uint8_t b) noexcept {
+    Band& band = sets_[set].bands[b];
+    TenantQueue* queue = &queue_at(set, b, band.turn);
+    if (queue->next == band.turn) return band.turn;  // alone: nothing to share
+    if (queue->deficit_ns > 0) return band.turn;
+    const std::uint32_t first = band.turn;
+    for (;;) {  // every tenant in the ring gains a quantum per round; some round makes one positive
+      queue->deficit_ns += quantum_[band.turn];
+      band.turn = queue->next;
+      queue = &queue_at(set, b, band.turn);
+      if (queue->deficit_ns > 0) return band.turn;
+      if (band.turn == first) skip_rounds(set, b);
+    }
+  }
+
+  /// Whole rounds in which nobody's deficit would become positive are added at once.
+  void skip_rounds(std::size_t set, std::uint8_t b) noexcept {
+    const std::uint32_t first = sets_[set].bands[b].turn;
+    std::int64_t rounds = std::numeric_limits<std::int64_t>::max();
+    for (std::uint32_t t = first;;) {
+      TenantQueue& queue = queue_at(set, b, t);
+      rounds = std::min(rounds, -queue.deficit_ns / quantum_[t]);
+      if ((t = queue.next) == first) break;
+    }
+    if (rounds == 0) return;
+    for (std::uint32_t t = first;;) {
+      TenantQueue& queue = queue_at(set, b, t);
+      queue.deficit_ns += rounds * quantum_[t];
+      if ((t = queue.next) == first) break;
+    }
+  }
+
+  void link_tenant(std::size_t set, std::uint8_t b, TenantId id) noexcept {
+    Band& band = sets_[set].bands[b];
+    const auto tenant = static_cast<std::uint32_t>(index_of(id));
+    TenantQueue& queue = queue_at(set, b, tenant);
+    queue.deficit_ns = std::min<std::int64_t>(queue.deficit_ns, 0);  // an idle tenant banks nothing
+    if (band.turn == kNoTenant) {
+      queue.next = queue.previous = tenant;
+      band.turn = tenant;
+      return;
+    }
+    TenantQueue& turn = queue_at(set, b, band.turn);
+    queue.next = band.turn;
+    queue.previous = turn.previous;
+    queue_at(set, b, turn.previous).next = tenant;
+    turn.previous = tenant;
+  }
+
+  void unlink_tenant(std::size_t set, std::uint8_t b, TenantId id) noexcept {
+    Band& band = sets_[set].bands[b];
+    const auto tenant = static_cast<std::uint32_t>(index_of(id));
+    TenantQueue& queue = queue_at(set, b, tenant);
+    if (queue.next == tenant) {
+      band.turn = kNoTenant;
+      queue.deficit_ns = 0;
+    } else {
+      queue_at(set, b, queue.previous).next = queue.next;
+      queue_at(set, b, queue.next).previous = queue.previous;
+      if (band.turn == tenant) band.turn = queue.next;
+    }
+    queue.next = queue.previous = kNoTenant;
+  }
+
+  // --- arrival order within a band -----------------------------------------------------------------------------------
+
+  void link_arrival(Band& band, SlotIndex slot, bool arrives_now) noexcept {
+    Slot& s = slab_[slot];
+    SlotIndex after = arrives_now ? band.newest : kNull;
+    s.previous = after;
+    s.next = after == kNull ? band.oldest : slab_[after].next;
+    (s.previous == kNull ? band.oldest : slab_[s.previous].next) = slot;
+    (s.next == kNull ? band.newest : slab_[s.next].previous) = slot;
+  }
+
+  void unlink_arrival(Band& band, SlotIndex slot) noexcept {
+    Slot& s = slab_[slot];
+    (s.previous == kNull ? band.oldest : slab_[s.previous].next) = s.next;
+    (s.next == kNull ? band.newest : slab_[s.next].previous) = s.previous;
+    s.next = s.previous = kNull;
+  }
+
+  Slab& slab_;
+  queue::LeftistForest forest_;
+  bool is_fifo_;
+  std::uint32_t bands_;
+  std::uint32_t tenants_;
+  Duration promise_;
+  double promise_credit_per_take_;
+  double lower_band_credit_per_take_;
+  std::vector<std::int64_t> quantum_;
+  std::vector<TenantQueue> queues_;
+  std::array<Set, kSets> sets_;
+  std::uint32_t size_ = 0;
+};
+
+}  // namespace zeta::sched
