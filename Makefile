@@ -1,5 +1,7 @@
 # `make demo` and `make test` are the only commands needed on a fresh clone. Everything lands in .venv and build/.
 SHELL := /bin/bash
+# What is tested is what was installed, not a checkout that somebody put on the path.
+unexport PYTHONPATH
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -10,6 +12,9 @@ BIN := $(VENV)/bin
 ENV := . $(VENV)/build-env.sh &&
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+ifneq ($(shell command -v ccache),)
+export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+endif
 say = @printf '\n== %s\n' "$(1)"
 
 BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
@@ -24,6 +29,7 @@ help: ## Say what each command does
 
 $(VENV)/build-env.sh: tools/prepare.py
 	$(call say,Checking what this machine brings)
+	@command -v $(PYTHON) >/dev/null || { echo "Missing: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) tools/prepare.py
 
 # Dependencies change only with pyproject.toml; pip itself must know dependency groups (25.1).

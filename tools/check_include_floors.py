@@ -30,8 +30,8 @@ _CLOCK = (
     "reads no clock: take an Instant",
 )
 _THREAD = (
-    r"#\s*include\s*<(thread|pthread\.h|future)>|\bstd::j?thread\b|\bstd::async\b|\bpthread_create\b",
-    "starts no thread: that is csrc/runtime",
+    r"#\s*include\s*<(pthread\.h|future)>|\bstd::j?thread\b|\bstd::async\b|\bpthread_create\b|\bsleep_(for|until)\b",
+    "starts no thread and sleeps nowhere: that is csrc/runtime",
 )
 _LIBM_NAMES = (
     "exp exp2 expm1 log log2 log10 log1p pow sin cos tan sinh cosh tanh asin acos atan atan2 cbrt hypot erf erfc "

@@ -111,7 +111,7 @@ def main() -> int:
     if headers is not None and headers.is_relative_to(UNPACKED):
         # Debian's pyconfig.h includes <x86_64-linux-gnu/python3.11/pyconfig.h>, from one level up.
         lines.append(f"export CPATH={shlex.quote(str(headers.parent))}${{CPATH:+:$CPATH}}")
-        lines.append(f'export CMAKE_ARGS="-DPython_INCLUDE_DIR={headers} $CMAKE_ARGS"')
+        lines.append(f'export CMAKE_ARGS="-DPython_INCLUDE_DIR={headers} ${{CMAKE_ARGS:-}}"')
     if has_doctest():
         lines.append("export ZETA_HAS_DOCTEST=1")
     else:

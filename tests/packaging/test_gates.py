@@ -51,6 +51,7 @@ def tree(tmp_path: Path) -> Tree:
         ("core/a.hpp", "#include <python3.11/Python.h>", "knows no Python"),
         ("core/a.hpp", "auto now = std::chrono::steady_clock::now();", "reads no clock"),
         ("core/a.hpp", "std::jthread worker;", "starts no thread"),
+        ("core/a.hpp", "std::this_thread::sleep_for(pause);", "sleeps nowhere"),
         ("core/a.hpp", "double y = std::exp(x);", "no libm"),
         ("core/a.hpp", "std::normal_distribution<double> noise;", "rng.hpp"),
         ("core/a.hpp", "std::atomic_thread_fence(std::memory_order_acquire);", "no fence"),
