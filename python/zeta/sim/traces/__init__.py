@@ -7,6 +7,6 @@ Mooncake publish theirs. Rows that cannot be used are reported with their line, 
 from __future__ import annotations
 
 from zeta.sim.traces._columns import TraceChunk
-from zeta.sim.traces._trace import EMBEDDED_NAME, BadRow, Trace, TraceSummary
+from zeta.sim.traces._trace import EMBEDDED_NAME, BadRow, Trace, TraceSummary, read_column
 
-__all__ = ["EMBEDDED_NAME", "BadRow", "Trace", "TraceChunk", "TraceSummary"]
+__all__ = ["EMBEDDED_NAME", "BadRow", "Trace", "TraceChunk", "TraceSummary", "read_column"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zeta.errors import TraceError
 from zeta.sim.traces._columns import IntArray, TraceChunk
@@ -17,7 +19,7 @@ from zeta.sim.traces._forms import recognise
 from zeta.sim.traces._sources import Block, open_source
 from zeta.sim.traces._values import Columns, Refusal
 
-__all__ = ["EMBEDDED_NAME", "BadRow", "Trace", "TraceSummary"]
+__all__ = ["EMBEDDED_NAME", "BadRow", "Trace", "TraceSummary", "read_column"]
 
 EMBEDDED_NAME = "azure_conv_2023"
 
@@ -248,3 +250,29 @@ def _sifted(
     for at, reason in left_out:
         bad.add(int(lines[at]), reason)
     yield chunk
+
+
+def read_column(path: str | os.PathLike[str], column: str, *, low: float, high: float) -> NDArray[np.float64]:
+    """One column of numbers from a table of any kind that traces come in; NaN where a cell is empty.
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be read, has no such column, or a value is no number from `low` to `high`.
+    """
+    source = open_source(Path(path), _BLOCK_ROWS)
+    if column not in source.columns:
+        raise TraceError(f"{path} has no column {column!r}; it has {', '.join(source.columns) or 'none'}")
+    numbers: list[float] = []
+    for block in source.blocks:
+        for line, reason in block.ragged:
+            raise TraceError(f"{path}, line {line}: {reason}", line=line)
+        for line, value in zip(block.lines, block.columns[column], strict=True):
+            try:
+                number = math.nan if value is None or value == "" else float(value)
+            except (TypeError, ValueError):
+                number = math.inf
+            if not (math.isnan(number) or low <= number <= high):
+                raise TraceError(f"{path}, line {line}: {column} = {value!r}; expected {low:g} to {high:g}", line=line)
+            numbers.append(number)
+    return np.array(numbers, dtype=np.float64)
