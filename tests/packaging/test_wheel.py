@@ -14,12 +14,6 @@ import pytest
 pytestmark = pytest.mark.wheel
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON_FILES = {
-    str(path.relative_to(ROOT / "python"))
-    for path in (ROOT / "python" / "zeta").rglob("*")
-    if path.suffix in {".py", ".pyi"}
-}
-HEADERS = {f"zeta/include/{path.relative_to(ROOT / 'csrc/include')}" for path in (ROOT / "csrc/include").rglob("*.hpp")}
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -56,11 +50,13 @@ def empty_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_the_headers_and_the_cmake_files_and_no_more(unpacked: Path) -> None:
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    package = {name for name in files if ".dist-info/" not in name}
-    (extension,) = (name for name in package if re.fullmatch(r"zeta/_core\.cpython-\d+-\w+-linux-gnu\.so", name))
+    held = {name for name in files if ".dist-info/" not in name}
+    tracked = run("git", "ls-files", "python/zeta", "csrc/include/zeta", cwd=ROOT).splitlines()
+    expected = {name.replace("csrc/", "zeta/").removeprefix("python/") for name in tracked}
     cmake = {"zeta/cmake/zetaConfig.cmake", "zeta/cmake/zetaConfigVersion.cmake"}
-    data = {name for name in package if name.startswith(("zeta/artefacts/", "zeta/gateway/assets/", "zeta/data/"))}
-    assert package - data == PYTHON_FILES | HEADERS | cmake | {extension, "zeta/py.typed"}
+    (extension,) = (name for name in held if re.fullmatch(r"zeta/_core\.cpython-\d+-\w+-linux-gnu\.so", name))
+    assert held == expected | cmake | {extension}
+    assert "zeta/py.typed" in held
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in files)
 
 
