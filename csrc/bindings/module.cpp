@@ -3,5 +3,6 @@
 PYBIND11_MODULE(_core, module) {
   module.doc() = "zeta's C++ core. Private: import from zeta.";
   zeta::bindings::bind_build_info(module);
+  zeta::bindings::bind_sched(module);
   zeta::bindings::bind_sim(module);
 }

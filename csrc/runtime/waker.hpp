@@ -27,16 +27,16 @@ class Waker {
     if (fd_ < 0) {
       fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
       if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
-      // E6: release, pairs with the acquire in wake: who sees the flag sees the descriptor.
+      // E140: release, pairs with the acquire in wake: who sees the flag sees the descriptor.
       is_open_.store(true, std::memory_order_release);
     }
     return fd_;
   }
 
   void wake() noexcept {
-    // E6: acquire; see fd().
+    // E140: acquire; see fd().
     if (!is_open_.load(std::memory_order_acquire)) return;
-    // E7: seq_cst exchange against the one in clear: a wake after a clear always writes.
+    // E141: seq_cst exchange against the one in clear: a wake after a clear always writes.
     if (is_awake_.exchange(true, std::memory_order_seq_cst)) return;  // already readable
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(fd_, &one, sizeof one);
@@ -44,11 +44,11 @@ class Waker {
 
   /// Before looking for work, so that what comes after the look wakes again.
   void clear() noexcept {
-    // E6: acquire; see fd().
+    // E140: acquire; see fd().
     if (!is_open_.load(std::memory_order_acquire)) return;
     std::uint64_t count = 0;
     [[maybe_unused]] const auto got = ::read(fd_, &count, sizeof count);
-    // E7: seq_cst; see wake.
+    // E141: seq_cst; see wake.
     is_awake_.exchange(false, std::memory_order_seq_cst);
   }
 

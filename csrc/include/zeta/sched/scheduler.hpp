@@ -332,6 +332,11 @@ class Scheduler {
     return kNull;
   }
 
+  [[nodiscard]] std::optional<std::uint64_t> ticket_with_idle_capacity() const noexcept {
+    const SlotIndex slot = find_idle_capacity();
+    return slot == kNull ? std::nullopt : std::optional{slab_[slot].ticket.value()};
+  }
+
  private:
   enum class Event : std::uint8_t { submit = 1, reject, place, first_token, complete, fail, cancel, expire, widen };
 

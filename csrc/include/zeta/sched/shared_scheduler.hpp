@@ -1,9 +1,10 @@
 #pragma once
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 #include "zeta/core/cacheline.hpp"
@@ -106,7 +107,7 @@ class SharedScheduler {
     return instant_from_ns(next_timer_ns_.load(std::memory_order_relaxed));  // a hint; the loop looks again every tick
   }
   [[nodiscard]] bool has_ready_hint(std::uint8_t channel) const noexcept {
-    // E5: acquire, pairs with the owner's store on leaving; what was placed before it is then found in its turn.
+    // E82: acquire, pairs with the owner's store on leaving; what was placed before it is then found in its turn.
     return (ready_hint_.load(std::memory_order_acquire) >> channel) & 1U;
   }
 
@@ -124,7 +125,7 @@ class SharedScheduler {
    public:
     explicit Turn(SharedScheduler& shared) noexcept : shared_{shared} {
       for (int spins = 0; !shared_.try_own(); ++spins) {
-        if (spins > 64) std::this_thread::yield();
+        if (spins > 64) sched_yield();
       }
       shared_.drain();
     }
@@ -155,7 +156,8 @@ class SharedScheduler {
   }
 
   [[nodiscard]] bool try_own() noexcept {
-    // E3: acquire, pairs with the release in leave: the previous owner's changes are seen. E4: seq_cst, against leave.
+    // E80: acquire, pairs with the release in leave: the previous owner's changes are seen. E81: seq_cst, against
+    // leave.
     return !is_owned_.exchange(true, std::memory_order_seq_cst);
   }
 
@@ -165,7 +167,7 @@ class SharedScheduler {
     do {
       drain();
       publish_hints();
-      // E3: release of all changes to the next owner. E4: seq_cst store before a seq_cst look at the inbox, while a
+      // E80: release of all changes to the next owner. E81: seq_cst store before a seq_cst look at the inbox, while a
       // poster pushes before it looks at the flag; one of the two sees the other.
       is_owned_.store(false, std::memory_order_seq_cst);
     } while (!inbox_.is_empty() && try_own());
@@ -187,7 +189,7 @@ class SharedScheduler {
     next_timer_ns_.store(to_ns(scheduler_.next_timer()), std::memory_order_relaxed);  // a hint
     const unsigned ready =
         (scheduler_.has_ready(0) ? 1U : 0U) | (scheduler_.has_ready(1) || scheduler_.has_ended() ? 2U : 0U);
-    // E5: release, pairs with has_ready_hint.
+    // E82: release, pairs with has_ready_hint.
     ready_hint_.store(ready, std::memory_order_release);
   }
 

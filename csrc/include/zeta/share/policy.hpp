@@ -134,7 +134,7 @@ inline HeldNeed hold(const PolicyConfig& config, HeldNeed held, double raw, doub
 inline void water_fill(Plan& plan, const Vector& wanted, double floor, Vector& target) noexcept {
   const std::size_t n = plan.count;
   const double even = 1.0 / static_cast<double>(n);
-  Vector need;
+  Vector need{};
   double sum = 0.0;
   double largest = 0.0;
   for (std::size_t i = 0; i < n; ++i) {

@@ -22,22 +22,22 @@ class IndexStack {
   explicit IndexStack(std::uint32_t capacity) : next_(capacity) {}
 
   void push(std::uint32_t index) noexcept {
-    // E1: seq_cst, so that a push followed by a look at the owner's flag is ordered against the owner's release of the
-    // flag followed by its look at this head (SharedScheduler: no wake-up is lost). Also publishes what `index` names.
     std::uint64_t head = head_.load(std::memory_order_relaxed);  // a stale head only makes the exchange fail
     do {
       next_[index].store(index_of(head), std::memory_order_relaxed);  // published by the exchange below
+      // E50: publishes next_ and what `index` names to whoever takes it. E51: seq_cst, so that a push followed by a
+      // look at a flag is ordered against a store to the flag followed by a look at this head (is_empty).
     } while (!head_.compare_exchange_weak(head, with_tag(head, index), std::memory_order_seq_cst,
                                           std::memory_order_relaxed));  // relaxed on failure: head is only retried
   }
 
   /// kNull when empty.
   [[nodiscard]] std::uint32_t pop() noexcept {
-    // E2: acquire, pairs with the push of the index (E1): its next_ and what it names are seen.
+    // E50: its next_ and what it names are seen.
     std::uint64_t head = head_.load(std::memory_order_acquire);
     while (index_of(head) != kNull) {
       const std::uint32_t below = next_[index_of(head)].load(std::memory_order_relaxed);  // checked by the exchange
-      // E2: as above, for the head that the exchange has seen.
+      // E50: as above, for the head that the exchange has seen.
       if (head_.compare_exchange_weak(head, with_tag(head, below), std::memory_order_acquire,
                                       std::memory_order_acquire)) {
         return index_of(head);
@@ -49,8 +49,8 @@ class IndexStack {
   /// Empties the stack; walk what it held with `below`. kNull when it was empty.
   [[nodiscard]] std::uint32_t take_all() noexcept {
     std::uint64_t head = head_.load(std::memory_order_relaxed);  // a stale head only makes the exchange fail
-    // E2: as in pop.
     while (index_of(head) != kNull &&
+           // E50: as in pop.
            !head_.compare_exchange_weak(head, with_tag(head, kNull), std::memory_order_acquire,
                                         std::memory_order_relaxed)) {  // relaxed on failure: head is only retried
     }
@@ -63,7 +63,7 @@ class IndexStack {
   }
 
   [[nodiscard]] bool is_empty() const noexcept {
-    // E1: seq_cst, the owner's look after releasing its flag.
+    // E51: the look that follows a store to a flag.
     return index_of(head_.load(std::memory_order_seq_cst)) == kNull;
   }
 

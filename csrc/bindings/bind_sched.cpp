@@ -1,0 +1,546 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "bindings.hpp"
+#include "py_router.hpp"
+
+namespace py = pybind11;
+
+namespace zeta::bindings {
+namespace {
+
+template <class T>
+std::span<const T> column(const py::object& given, const char* name, const char* dtype, std::size_t rows) {
+  const auto array = py::reinterpret_borrow<py::array>(given);
+  if (!py::isinstance<py::array_t<T>>(array) || array.ndim() != 1 || !(array.flags() & py::array::c_style)) {
+    throw py::type_error(std::string{name} + ": expected a contiguous 1-d array of " + dtype + ", got " +
+                         py::str(array.dtype()).cast<std::string>() + " with " + std::to_string(array.ndim()) +
+                         " dimensions; pass numpy.ascontiguousarray(x, dtype=numpy." + dtype + ")");
+  }
+  if (static_cast<std::size_t>(array.size()) != rows) {
+    throw py::value_error(std::string{name} + ": got " + std::to_string(array.size()) + " rows, expected " +
+                          std::to_string(rows) + " as in the first column");
+  }
+  return {static_cast<const T*>(array.data()), rows};
+}
+
+template <class T>
+std::span<const T> optional_column(const py::object& given, const char* name, const char* dtype, std::size_t rows) {
+  return given.is_none() ? std::span<const T>{} : column<T>(given, name, dtype, rows);
+}
+
+std::size_t rows_of(const py::object& given, const char* name) {
+  if (!py::isinstance<py::array>(given)) throw py::type_error(std::string{name} + ": expected a numpy array");
+  return static_cast<std::size_t>(py::reinterpret_borrow<py::array>(given).size());
+}
+
+Instant deadline_of(std::span<const double> ms, std::size_t row, Instant now) {
+  if (ms.empty() || !(ms[row] >= 0.0)) return kNever;
+  return saturating_add(now, duration_from_seconds(ms[row] * 1e-3));
+}
+
+/// Columns in, tickets out. The GIL is released: the work grows with the rows.
+py::array_t<std::uint64_t> submit_many(PyRouter& self, const py::object& prompt_tokens, const py::object& max_tokens,
+                                       const py::object& deadline_ms, const py::object& complexity,
+                                       const py::object& end_deadline_ms, const py::object& max_wait_ms,
+                                       const py::object& priority, const py::object& tenant) {
+  const std::size_t rows = rows_of(prompt_tokens, "prompt_tokens");
+  const auto prompts = column<std::uint32_t>(prompt_tokens, "prompt_tokens", "uint32", rows);
+  const auto outputs = optional_column<std::uint32_t>(max_tokens, "max_tokens", "uint32", rows);
+  const auto firsts = optional_column<double>(deadline_ms, "deadline_ms", "float64", rows);
+  const auto lasts = optional_column<double>(end_deadline_ms, "end_deadline_ms", "float64", rows);
+  const auto waits = optional_column<double>(max_wait_ms, "max_wait_ms", "float64", rows);
+  const auto hardness = optional_column<double>(complexity, "complexity", "float64", rows);
+  const auto bands = optional_column<std::uint8_t>(priority, "priority", "uint8", rows);
+  std::vector<TenantId> tenants;
+  if (!tenant.is_none()) {
+    if (py::isinstance<py::str>(tenant)) {
+      tenants.assign(1, self.tenant(tenant.ptr()));
+    } else {
+      for (const py::handle name : tenant) tenants.push_back(self.tenant(name.ptr()));
+      if (tenants.size() != rows) {
+        throw py::value_error("tenant: got " + std::to_string(tenants.size()) + " names, expected one or " +
+                              std::to_string(rows));
+      }
+    }
+  }
+  py::array_t<std::uint64_t> tickets(static_cast<py::ssize_t>(rows));
+  std::uint64_t* out = tickets.mutable_data();
+  runtime::Router& router = self.open();
+  {
+    const py::gil_scoped_release released;
+    const Instant now = router.now();
+    router.batch([&](sched::Scheduler& scheduler, auto&& apply) {
+      for (std::size_t i = 0; i < rows; ++i) {
+        auto event = sched::SharedScheduler<>::make(sched::EventKind::submit, scheduler.reserve(), now);
+        event.in_batch = true;
+        event.request.prompt_tokens = prompts[i];
+        if (!outputs.empty()) event.request.max_tokens = outputs[i];
+        event.request.first_token_deadline = deadline_of(firsts, i, now);
+        event.request.end_deadline = deadline_of(lasts, i, now);
+        event.request.expires_at = deadline_of(waits, i, now);
+        if (!hardness.empty() && hardness[i] >= 0.0) event.request.complexity = static_cast<float>(hardness[i]);
+        if (!bands.empty()) event.request.priority = bands[i];
+        if (!tenants.empty()) event.request.tenant = tenants[tenants.size() == 1 ? 0 : i];
+        out[i] = event.ticket.value();
+        apply(event);
+      }
+      auto settle = sched::SharedScheduler<>::make(sched::EventKind::settle, {}, now);
+      apply(settle);
+    });
+  }
+  return tickets;
+}
+
+py::tuple poll_many(PyRouter& self, std::size_t most) {
+  runtime::Router& router = self.open();
+  std::vector<sched::Placement> placements;
+  {
+    const py::gil_scoped_release released;
+    placements.reserve(std::min<std::size_t>(most, 4096));
+    router.poll(0, most, [&](const sched::Placement& placement) { placements.push_back(placement); });
+  }
+  const auto rows = static_cast<py::ssize_t>(placements.size());
+  py::array_t<std::uint64_t> tickets(rows);
+  py::array_t<std::uint8_t> models(rows);
+  py::array_t<std::uint16_t> replicas(rows);
+  for (std::size_t i = 0; i < placements.size(); ++i) {
+    tickets.mutable_data()[i] = placements[i].ticket.value();
+    models.mutable_data()[i] = static_cast<std::uint8_t>(index_of(placements[i].model));
+    replicas.mutable_data()[i] = static_cast<std::uint16_t>(index_of(placements[i].replica));
+  }
+  return py::make_tuple(std::move(tickets), std::move(models), std::move(replicas));
+}
+
+std::size_t complete_many(PyRouter& self, const py::object& tickets, const py::object& output_tokens) {
+  const std::size_t rows = rows_of(tickets, "tickets");
+  const auto ids = column<std::uint64_t>(tickets, "tickets", "uint64", rows);
+  const auto outputs = column<std::uint32_t>(output_tokens, "output_tokens", "uint32", rows);
+  runtime::Router& router = self.open();
+  const py::gil_scoped_release released;
+  const Instant now = router.now();
+  std::size_t done = 0;
+  router.batch([&](sched::Scheduler&, auto&& apply) {
+    for (std::size_t i = 0; i < rows; ++i) {
+      auto event = sched::SharedScheduler<>::make(sched::EventKind::complete, sched::Ticket{ids[i]}, now);
+      event.in_batch = true;
+      event.output_tokens = outputs[i];
+      done += apply(event) ? 1U : 0U;
+    }
+    auto settle = sched::SharedScheduler<>::make(sched::EventKind::settle, {}, now);
+    apply(settle);
+  });
+  return done;
+}
+
+std::optional<std::string> outcome(PyRouter& self, std::uint64_t ticket) {
+  const auto found = self.open().with_owner([&](sched::Scheduler& s) { return s.outcome(sched::Ticket{ticket}); });
+  if (!found) return std::nullopt;
+  return std::string{name_of(*found)};
+}
+
+/// The predicted start of a waiting request, and the one that a rejected request was told: (mean ms, p90 ms), or None.
+std::optional<std::pair<double, double>> eta_ms(PyRouter& self, std::uint64_t ticket) {
+  return self.open().with_owner([&](sched::Scheduler& s) -> std::optional<std::pair<double, double>> {
+    const sched::Ticket id{ticket};
+    const double factor = s.config().eta_quantile_factor;
+    if (const sched::Final* final = s.final_of(id)) {
+      const double ms = to_seconds(final->eta) * 1e3;
+      return std::pair{ms, ms * factor};
+    }
+    if (s.live(id) == nullptr) return std::nullopt;
+    const sched::Estimate estimate = s.estimate(id);
+    return std::pair{to_seconds(estimate.start_mean) * 1e3, to_seconds(estimate.start_p90) * 1e3};
+  });
+}
+
+constexpr const char* kReasonNames[] = {"earliest_deadline", "promise",       "late",
+                                        "lower_band",        "arrival_order", "kv_freed"};
+
+double ms_between(Instant from, Instant to) { return to_seconds(to - from) * 1e3; }
+
+py::object deadline_ms(Instant latest_start, Instant from) {
+  if (latest_start == kNever) return py::none();
+  return py::float_(ms_between(from, latest_start));
+}
+
+py::list names_in(const PyRouter& self, ModelMask mask) {
+  py::list names;
+  for_each_model(mask, [&](ModelId model) { names.append(self.model_names[index_of(model)]); });
+  return names;
+}
+
+py::object explain(PyRouter& self, std::uint64_t ticket) {
+  struct Found {
+    std::optional<sched::Decision> decision;
+    std::optional<sched::Slot> live;
+    sched::Estimate estimate;
+  };
+  runtime::Router& router = self.open();
+  const Instant now = router.now();
+  const Found found = router.with_owner([&](sched::Scheduler& s) {
+    Found result;
+    const sched::Ticket id{ticket};
+    if (const sched::Decision* decision = s.decision_of(id)) result.decision = *decision;
+    if (const sched::Slot* live = s.live(id)) {
+      result.live = *live;
+      result.estimate = s.estimate(id);
+    }
+    return result;
+  });
+  py::dict answer;
+  answer["ticket"] = ticket;
+  if (found.live && (found.live->phase == sched::Phase::waiting || found.live->phase == sched::Phase::parked)) {
+    const sched::Slot& s = *found.live;
+    answer["state"] = s.phase == sched::Phase::parked ? "waiting_for_kv" : "waiting";
+    answer["waited_ms"] = ms_between(s.arrival, now);
+    answer["waits_for"] = names_in(self, s.waits_for);
+    answer["could_use"] = names_in(self, s.request.allowed);
+    answer["held_ms"] = s.hold_until == kNever ? py::object{py::none()} : py::float_(ms_between(now, s.hold_until));
+    answer["slack_ms"] = deadline_ms(s.latest_start, now);
+    answer["eta_ms"] = to_seconds(found.estimate.start_mean) * 1e3;
+    answer["predicted_prefill_ms"] = to_seconds(s.prefill) * 1e3;
+    answer["predicted_work_ms"] = to_seconds(s.work) * 1e3;
+    return answer;
+  }
+  if (!found.decision) return py::none();
+  const sched::Decision& d = *found.decision;
+  answer["state"] = "placed";
+  answer["reason"] = kReasonNames[static_cast<std::size_t>(d.reason)];
+  answer["model"] = self.model_names[index_of(d.model)];
+  answer["replica"] = self.replica_names[index_of(d.replica)];
+  answer["queued_ms"] = ms_between(d.arrival, d.at);
+  answer["priority"] = d.band;
+  answer["slack_ms"] = deadline_ms(d.latest_start, d.at);
+  answer["waited_for"] = names_in(self, d.waited_for);
+  answer["had_affinity"] = d.had_affinity;
+  answer["predicted_prefill_ms"] = to_seconds(d.predicted_prefill) * 1e3;
+  answer["predicted_work_ms"] = to_seconds(d.predicted_work) * 1e3;
+  py::dict scores;
+  for (const auto& alternative : d.alternatives) {
+    if (alternative.model != kNoModel) scores[self.model_names[index_of(alternative.model)]] = alternative.score;
+  }
+  answer["scores"] = scores;
+  return answer;
+}
+
+py::dict stats(PyRouter& self) {
+  struct ModelRow {
+    double share, need, mean_output_tokens, backlog_s;
+    std::uint32_t waiting, running;
+  };
+  struct ReplicaRow {
+    bool is_present, is_draining;
+    std::uint32_t model, in_flight, window;
+    std::uint64_t kv_tokens, kv_reserved;
+  };
+  sched::Ledger ledger;
+  std::vector<ModelRow> models(self.config.models.size());
+  std::vector<ReplicaRow> replicas;
+  runtime::Router& router = self.open();
+  const Instant now = router.now();
+  router.with_owner([&](sched::Scheduler& s) {
+    ledger = s.ledger();
+    const sched::Fleet& fleet = s.fleet();
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      const auto id = ModelId{static_cast<std::uint8_t>(i)};
+      const sched::Model& model = fleet[id];
+      const sched::Device& device = fleet.device_of(id);
+      models[i] = {device.config.is_shared ? device.shares.share(id) : 1.0,
+                   model.decode_pace() + model.demand.need(now),
+                   model.mean_output_tokens,
+                   to_seconds(model.demand.backlog()),
+                   model.waiting,
+                   model.running};
+    }
+    for (std::size_t i = 0; i < fleet.replica_slots() && i < self.replica_names.size(); ++i) {
+      const auto& r = fleet.replica(ReplicaId{static_cast<std::uint16_t>(i)});
+      replicas.push_back({r.is_present, r.is_draining, static_cast<std::uint32_t>(index_of(r.model)), r.in_flight,
+                          r.window.limit(), r.kv_tokens, r.kv_reserved});
+    }
+  });
+  py::dict outcomes;
+  for (std::size_t i = 0; i < kOutcomeCount; ++i) {
+    const auto outcome = static_cast<Outcome>(i);
+    if (is_final(outcome)) outcomes[py::str(std::string{name_of(outcome)})] = ledger.ended(outcome);
+  }
+  py::dict by_model;
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    py::dict row;
+    row["share"] = models[i].share;
+    row["need"] = models[i].need;
+    row["waiting"] = models[i].waiting;
+    row["running"] = models[i].running;
+    row["backlog_s"] = models[i].backlog_s;
+    row["mean_output_tokens"] = models[i].mean_output_tokens;
+    by_model[self.model_names[i]] = row;
+  }
+  py::dict by_replica;
+  for (std::size_t i = 0; i < replicas.size(); ++i) {
+    if (!replicas[i].is_present) continue;
+    py::dict row;
+    row["model"] = self.model_names[replicas[i].model];
+    row["in_flight"] = replicas[i].in_flight;
+    row["window"] = replicas[i].window;
+    row["is_draining"] = replicas[i].is_draining;
+    row["kv_tokens"] = replicas[i].kv_tokens;
+    row["kv_reserved"] = replicas[i].kv_reserved;
+    by_replica[self.replica_names[i]] = row;
+  }
+  py::dict answer;
+  answer["submitted"] = ledger.submitted();
+  answer["waiting"] = ledger.waiting();
+  answer["running"] = ledger.running();
+  answer["outcomes"] = outcomes;
+  answer["models"] = by_model;
+  answer["replicas"] = by_replica;
+  return answer;
+}
+
+bool fail(PyRouter& self, const py::object& ticket, bool requeue, bool timed_out) {
+  const std::uint64_t id =
+      py::isinstance<py::int_>(ticket) ? ticket.cast<std::uint64_t>() : ticket.attr("ticket").cast<std::uint64_t>();
+  return self.open().fail(sched::Ticket{id}, requeue, timed_out ? Outcome::failed_timeout : Outcome::failed_replica);
+}
+
+/// One rare event in its turn.
+template <class Fill>
+sched::EventRecord apply_event(PyRouter& self, sched::EventKind kind, Fill&& fill) {
+  runtime::Router& router = self.open();
+  auto event = sched::SharedScheduler<>::make(kind, {}, router.now());
+  fill(event);
+  router.batch([&](sched::Scheduler&, auto&& apply) { apply(event); });
+  return event;
+}
+
+std::optional<std::uint16_t> add_replica(PyRouter& self, std::uint8_t model, const std::string& name,
+                                         const std::optional<std::string>& url, std::uint32_t max_in_flight,
+                                         std::uint32_t max_batch, std::uint64_t kv_tokens) {
+  const auto event = apply_event(self, sched::EventKind::add_replica, [&](sched::EventRecord& e) {
+    e.model = ModelId{model};
+    e.max_in_flight = max_in_flight;
+    e.max_batch = max_batch;
+    e.kv_tokens = kv_tokens;
+  });
+  if (event.replica == kNoReplica) return std::nullopt;
+  self.replica_names.set(index_of(event.replica), name);
+  if (url) self.replica_urls.set(index_of(event.replica), *url);
+  return static_cast<std::uint16_t>(index_of(event.replica));
+}
+
+py::list next_ended(PyRouter& self) {
+  std::vector<std::uint64_t> tickets;
+  self.open().with_owner([&](sched::Scheduler& s) {
+    while (const auto ticket = s.next_ended()) tickets.push_back(ticket->value());
+  });
+  return py::cast(tickets);
+}
+
+py::dict replay_log(const sched::SchedulerConfig& config, const py::buffer& events) {
+  const py::buffer_info info = events.request();
+  const std::size_t bytes = static_cast<std::size_t>(info.size * info.itemsize);
+  if (bytes % sizeof(runtime::LoggedEvent) != 0) {
+    throw py::value_error("decision log: " + std::to_string(bytes) + " bytes of events, expected a multiple of " +
+                          std::to_string(sizeof(runtime::LoggedEvent)) + "; the file is truncated or of another build");
+  }
+  runtime::LogReplay replay;
+  {
+    const py::gil_scoped_release released;
+    replay = runtime::replay_events(config, static_cast<const runtime::LoggedEvent*>(info.ptr),
+                                    bytes / sizeof(runtime::LoggedEvent));
+  }
+  py::dict answer;
+  answer["events"] = replay.events;
+  answer["hash"] = replay.hash;
+  answer["first_difference"] = replay.first_difference < 0 ? py::object{py::none()} : py::int_(replay.first_difference);
+  return answer;
+}
+
+void bind_config(py::module_& module) {
+  py::class_<ServiceModel>(module, "ServiceModel", "Predicted engine times of one model; see core/service_model.hpp.")
+      .def(py::init([](double prefill_base_s, double prefill_per_token_s, double prefill_per_token2_s,
+                       double decode_base_s, double decode_per_sequence_s, double decode_per_context_token_s,
+                       double reference_batch) {
+             return ServiceModel{prefill_base_s,        prefill_per_token_s,        prefill_per_token2_s, decode_base_s,
+                                 decode_per_sequence_s, decode_per_context_token_s, reference_batch};
+           }),
+           py::kw_only(), py::arg("prefill_base_s"), py::arg("prefill_per_token_s"), py::arg("prefill_per_token2_s"),
+           py::arg("decode_base_s"), py::arg("decode_per_sequence_s"), py::arg("decode_per_context_token_s"),
+           py::arg("reference_batch") = 32.0)
+      .def("prefill_s", &ServiceModel::prefill_s, py::arg("prompt_tokens"))
+      .def("step_s", &ServiceModel::step_s, py::arg("batch"), py::arg("context_tokens"))
+      .def("work_s", &ServiceModel::work_s, py::arg("prompt_tokens"), py::arg("output_tokens"))
+      .def_readonly("reference_batch", &ServiceModel::reference_batch);
+
+  using sched::SchedulerConfig;
+  py::class_<SchedulerConfig>(module, "SchedulerConfig", "What a core router is built from; see sched/config.hpp.")
+      .def(py::init([](const std::string& order, const std::string& admission, share::PolicyConfig share,
+                       std::uint32_t max_queued, std::uint32_t max_running, std::uint32_t max_tenants,
+                       std::uint32_t max_replicas, std::uint32_t bands, double promise_ms, double promise_take_cap,
+                       double lower_band_share, double max_hold_ms, double hold_quality_gap,
+                       std::vector<double> tenant_weights) {
+             SchedulerConfig config;
+             config.order = order == "fifo" ? sched::Order::fifo : sched::Order::edf;
+             config.admission = admission == "reject"      ? sched::AdmissionRule::reject
+                                : admission == "downgrade" ? sched::AdmissionRule::downgrade
+                                                           : sched::AdmissionRule::queue;
+             config.share = share;
+             config.max_queued = max_queued;
+             config.max_running = max_running;
+             config.max_tenants = max_tenants;
+             config.max_replicas = max_replicas;
+             config.bands = bands;
+             config.promise = duration_from_seconds(promise_ms * 1e-3);
+             config.promise_take_cap = promise_take_cap;
+             config.lower_band_share = lower_band_share;
+             config.max_hold = duration_from_seconds(max_hold_ms * 1e-3);
+             config.hold_quality_gap = hold_quality_gap;
+             config.tenant_weights = std::move(tenant_weights);
+             return config;
+           }),
+           py::kw_only(), py::arg("order"), py::arg("admission"), py::arg("share"), py::arg("max_queued"),
+           py::arg("max_running"), py::arg("max_tenants"), py::arg("max_replicas"), py::arg("bands"),
+           py::arg("promise_ms"), py::arg("promise_take_cap"), py::arg("lower_band_share"), py::arg("max_hold_ms"),
+           py::arg("hold_quality_gap"), py::arg("tenant_weights"))
+      .def(
+          "add_device",
+          [](SchedulerConfig& config, bool is_shared, double prefill_budget) {
+            config.devices.push_back({is_shared, prefill_budget});
+            return config.devices.size() - 1;
+          },
+          py::kw_only(), py::arg("is_shared"), py::arg("prefill_budget"))
+      .def(
+          "add_model",
+          [](SchedulerConfig& config, double quality, const ServiceModel& service, std::uint8_t device,
+             std::uint32_t max_context_tokens, double tpot_slo_ms, double mean_output_tokens) {
+            config.models.push_back({quality, service, DeviceId{device}, max_context_tokens,
+                                     duration_from_seconds(tpot_slo_ms * 1e-3), mean_output_tokens});
+            return config.models.size() - 1;
+          },
+          py::kw_only(), py::arg("quality"), py::arg("service"), py::arg("device"), py::arg("max_context_tokens"),
+          py::arg("tpot_slo_ms"), py::arg("mean_output_tokens"))
+      .def(
+          "add_replica",
+          [](SchedulerConfig& config, std::uint8_t model, std::uint32_t max_in_flight, std::uint32_t max_batch,
+             std::uint64_t kv_tokens) {
+            config.replicas.push_back({ModelId{model}, max_in_flight, max_batch, kv_tokens});
+            return config.replicas.size() - 1;
+          },
+          py::kw_only(), py::arg("model"), py::arg("max_in_flight"), py::arg("max_batch"), py::arg("kv_tokens"));
+}
+
+}  // namespace
+
+void bind_sched(py::module_& module) {
+  bind_config(module);
+  make_lease_type(module);
+  py::class_<PyRouter> router_class(module, "Router", "The native router. Private: use zeta.Router.");
+  router_class
+      .def(py::init<sched::SchedulerConfig, py::object, std::int64_t, bool>(), py::kw_only(), py::arg("config"),
+           py::arg("clock"), py::arg("tick_interval_ns"), py::arg("has_thread"))
+      .def(
+          "_name_model", [](PyRouter& self, std::size_t i, const std::string& name) { self.model_names.set(i, name); },
+          py::arg("index"), py::arg("name"))
+      .def(
+          "_name_replica",
+          [](PyRouter& self, std::size_t i, const std::string& name, const std::optional<std::string>& url) {
+            self.replica_names.set(i, name);
+            if (url) self.replica_urls.set(i, *url);
+          },
+          py::arg("index"), py::arg("name"), py::arg("url"))
+      .def(
+          "_tenant_id", [](PyRouter& self, const py::object& name) { return index_of(self.tenant(name.ptr())); },
+          py::arg("name"))
+      .def("submit_many", &submit_many, py::kw_only(), py::arg("prompt_tokens"), py::arg("max_tokens") = py::none(),
+           py::arg("deadline_ms") = py::none(), py::arg("complexity") = py::none(),
+           py::arg("end_deadline_ms") = py::none(), py::arg("max_wait_ms") = py::none(),
+           py::arg("priority") = py::none(), py::arg("tenant") = py::none(),
+           "Columns (uint32 tokens, float64 milliseconds with NaN for none, float64 complexity, uint8 priority) to\n"
+           "uint64 tickets, in one turn.")
+      .def("poll_many", &poll_many, py::arg("n"), "Up to n placements: (tickets, model ids, replica ids).")
+      .def("complete_many", &complete_many, py::arg("tickets"), py::arg("output_tokens"),
+           "Completes a column of tickets; how many were running.")
+      .def("fail", &fail, py::arg("lease"), py::arg("requeue") = false, py::kw_only(), py::arg("timed_out") = false,
+           "The replica failed it. With requeue it waits again, at the front, at most three times.")
+      .def(
+          "feedback",
+          [](PyRouter& self, std::uint64_t ticket, double quality) {
+            if (!(quality >= 0.0 && quality <= 1.0)) {
+              throw py::value_error("quality: got " + std::to_string(quality) + ", expected 0 (bad) to 1 (good)");
+            }
+            bool is_known = false;
+            runtime::Router& router = self.open();
+            auto event =
+                sched::SharedScheduler<>::make(sched::EventKind::feedback, sched::Ticket{ticket}, router.now());
+            event.quality = quality;
+            router.batch([&](sched::Scheduler&, auto&& apply) { is_known = apply(event); });
+            return is_known;
+          },
+          py::arg("ticket"), py::arg("quality"),
+          "How well the answer was, 0 to 1: moves the model's quality. False for a ticket no longer kept.")
+      .def("_outcome", &outcome, py::arg("ticket"))
+      .def("_eta_ms", &eta_ms, py::arg("ticket"))
+      .def("explain", &explain, py::arg("ticket"),
+           "Why a request was placed where it was, or what it waits for; None when no longer kept.")
+      .def("stats", &stats, "Counts and shares now: submitted, waiting, running, outcomes, models, replicas.")
+      .def("_add_replica", &add_replica, py::arg("model"), py::arg("name"), py::arg("url"), py::arg("max_in_flight"),
+           py::arg("max_batch"), py::arg("kv_tokens"))
+      .def(
+          "_drain_replica",
+          [](PyRouter& self, std::uint16_t id) {
+            apply_event(self, sched::EventKind::drain_replica, [&](auto& e) { e.replica = ReplicaId{id}; });
+          },
+          py::arg("replica"))
+      .def(
+          "_remove_replica",
+          [](PyRouter& self, std::uint16_t id) {
+            apply_event(self, sched::EventKind::remove_replica, [&](auto& e) { e.replica = ReplicaId{id}; });
+          },
+          py::arg("replica"))
+      .def(
+          "fileno", [](PyRouter& self) { return self.open().waker(0).fd(); },
+          "A descriptor that is readable while poll has something; drain it with poll.")
+      .def("_lease_fileno", [](PyRouter& self) { return self.open().waker(1).fd(); })
+      .def(
+          "_clear_wake", [](PyRouter& self, int channel) { self.open().waker(channel == 0 ? 0 : 1).clear(); },
+          py::arg("channel"))
+      .def("_next_ended", &next_ended)
+      .def(
+          "advance", [](PyRouter& self) { self.open().advance(); },
+          "Lets due expiries and ends of holds happen. The router's thread does this; for virtual time.")
+      .def(
+          "tick", [](PyRouter& self) { self.open().tick(); },
+          "One round of the allocation loop. The router's thread does this; for virtual time.")
+      .def(
+          "next_timer_ns",
+          [](PyRouter& self) -> std::optional<std::int64_t> {
+            const Instant at = self.open().next_timer();
+            return at == kNever ? std::nullopt : std::optional{to_ns(at)};
+          },
+          "When advance next has something to do, on the router's clock; None: never.")
+      .def("_event_hash",
+           [](PyRouter& self) { return self.open().with_owner([](sched::Scheduler& s) { return s.hash().value(); }); })
+      .def(
+          "_idle_capacity_ticket",
+          [](PyRouter& self) -> std::optional<std::uint64_t> {
+            return self.open().with_owner([](sched::Scheduler& s) { return s.ticket_with_idle_capacity(); });
+          },
+          "For tests: a waiting request that a replica could take now; None if the router is work-conserving.")
+      .def("_log_to", &PyRouter::log_to, py::arg("path"), py::arg("header"))
+      .def("_flush_log", [](PyRouter& self) { self.open().flush_log(); })
+      .def("_reset_after_fork", &PyRouter::reset_after_fork)
+      .def("close", &PyRouter::close, "Stops the thread and wakes every waiter; further calls raise ClosedError.")
+      .def_property_readonly("is_closed", &PyRouter::is_closed)
+      .def_property_readonly("ticks", [](PyRouter& self) { return self.open().ticks(); });
+  add_hot_methods(router_class);
+  module.def("replay_log", &replay_log, py::arg("config"), py::arg("events"));
+  module.attr("LOGGED_EVENT_BYTES") = sizeof(runtime::LoggedEvent);
+  module.attr("SLOT_BYTES") = sizeof(sched::Slot);
+}
+
+}  // namespace zeta::bindings

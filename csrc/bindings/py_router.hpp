@@ -1,0 +1,100 @@
+#pragma once
+// The state of one zeta._core.Router: a runtime router, and the names that Python uses for its models, replicas and
+// tenants. All of it is guarded by the GIL, but for what runtime::Router guards itself.
+
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/router.hpp"
+
+namespace zeta::bindings {
+
+/// A clock in Python (`now_ns()`), for tests. Called with the GIL held, never from a native thread.
+class PythonClock final : public runtime::Clock {
+ public:
+  explicit PythonClock(pybind11::object clock) : now_ns_{clock.attr("now_ns")} {}
+  [[nodiscard]] Instant now() const noexcept override {
+    try {
+      last_ = instant_from_ns(now_ns_().cast<std::int64_t>());
+    } catch (pybind11::error_already_set& error) {
+      error.discard_as_unraisable("a zeta clock");  // time stands still rather than the scheduler
+    } catch (const std::exception&) {
+    }
+    return last_;
+  }
+
+ private:
+  pybind11::object now_ns_;
+  mutable Instant last_{};
+};
+
+/// Strings that leave for Python often, made once.
+class Names {
+ public:
+  void set(std::size_t index, const std::string& name) {
+    if (index >= strings_.size()) strings_.resize(index + 1);
+    strings_[index] = pybind11::str(name);
+  }
+  [[nodiscard]] pybind11::handle operator[](std::size_t index) const noexcept {
+    return pybind11::handle{index < strings_.size() && strings_[index] ? strings_[index].ptr() : Py_None};
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return strings_.size(); }
+
+ private:
+  std::vector<pybind11::object> strings_;
+};
+
+class PyRouter {
+ public:
+  PyRouter(sched::SchedulerConfig config, pybind11::object clock, std::int64_t tick_interval_ns, bool has_thread);
+  ~PyRouter();
+  PyRouter(const PyRouter&) = delete;
+  PyRouter& operator=(const PyRouter&) = delete;
+
+  /// The live router; raises zeta.errors.ClosedError after close().
+  runtime::Router& open() {
+    if (router_ == nullptr) raise_closed();
+    if (has_thread_ && !is_started_) start();
+    return *router_;
+  }
+
+  void close();
+  void reset_after_fork();
+  void log_to(const std::string& path, const std::string& header);
+
+  [[nodiscard]] TenantId tenant(PyObject* name);
+  [[nodiscard]] ModelMask models(PyObject* names) const;
+  [[nodiscard]] bool is_closed() const noexcept { return router_ == nullptr; }
+
+  Names model_names;
+  Names replica_names;
+  Names replica_urls;
+  sched::SchedulerConfig config;
+  std::atomic<int> waiters{0};  ///< Threads inside a blocking poll.
+
+ private:
+  [[noreturn]] static void raise_closed();
+  void build();
+  void start();
+
+  pybind11::object clock_;
+  std::int64_t tick_interval_ns_;
+  bool has_thread_;
+  bool is_started_ = false;
+  std::unique_ptr<runtime::Router> router_;
+  pybind11::dict tenants_;
+};
+
+/// The methods that are called per request, as plain vectorcall functions on the bound class: pybind11's dispatcher
+/// would cost more than the scheduler.
+void add_hot_methods(pybind11::object router_class);
+
+/// The type of what poll returns.
+pybind11::object make_lease_type(pybind11::module_& module);
+
+}  // namespace zeta::bindings
