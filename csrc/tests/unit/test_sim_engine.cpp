@@ -154,6 +154,36 @@ TEST_CASE("sim engine: when KV runs out the latest sequence is recomputed and no
   }
 }
 
+TEST_CASE("sim engine: a preempted sequence skips what its freed blocks still hold") {
+  Duration ended[2];
+  for (const bool keeps : {false, true}) {
+    EngineConfig config = config_of(1024);
+    config.keeps_freed_blocks = keeps;
+    Bench bench{config};
+    for (std::uint64_t tag = 0; tag < 12; ++tag) REQUIRE(bench.add(tag, 100, 200));
+    bench.run();
+    CHECK(bench.engine.preemptions() > 0);
+    CHECK(bench.log.completions.size() == 12);
+    ended[keeps ? 1 : 0] = bench.now - Instant{};
+  }
+  CHECK(ended[1] < ended[0]);
+}
+
+TEST_CASE("sim engine: a prompt is admitted only when all of it has room, unless told otherwise") {
+  for (const bool whole : {true, false}) {
+    EngineConfig config = config_of(1024);
+    config.reserves_whole_prompt = whole;
+    Bench bench{config};
+    REQUIRE(bench.add(1, 256, 100));
+    REQUIRE(bench.run(1) == 1);
+    REQUIRE(bench.add(2, 800, 10));
+    REQUIRE(bench.run(1) == 1);
+    CHECK(bench.engine.running() == (whole ? 1 : 2));
+    bench.run();
+    CHECK(bench.log.completions.size() == 2);
+  }
+}
+
 TEST_CASE("sim engine: what can never fit is refused, and a full queue refuses without losing what waits") {
   Bench bench{config_of(1024)};
   CHECK_FALSE(bench.add(1, 1000, 100));

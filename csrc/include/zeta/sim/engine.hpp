@@ -29,6 +29,12 @@ struct EngineConfig {
   std::uint32_t block_tokens = 16;          ///< KV is given out in blocks of this many tokens; a power of two up to 64.
   std::uint64_t kv_tokens = 0;              ///< KV capacity.
   std::uint32_t max_waiting = 4096;         ///< Requests that may wait inside the engine.
+  /// Admit a request only when its whole prompt has KV room, not just its first piece (vLLM's
+  /// scheduler_reserve_full_isl).
+  bool reserves_whole_prompt = true;
+  /// What a preempted sequence computed stays readable until its blocks are given out again, latest block first
+  /// (vLLM's prefix caching); false: preemption loses all of it.
+  bool keeps_freed_blocks = true;
   /// Plan step k+2 when step k ends, while k+1 runs (vLLM's asynchronous scheduling); false: plan k+1.
   bool plans_ahead = true;
 };
@@ -45,7 +51,8 @@ struct EngineHandle {
 /// A step's tokens go to the decoding sequences first (one each), then to the unfinished prefill, then to waiting
 /// requests in arrival order while the token budget, the sequence cap and the KV blocks last. When the decodes of a
 /// step find no block, the latest-admitted sequence loses its KV, goes back to the front of the waiting queue and is
-/// later prefilled again, generated tokens included. A step that preempts admits nobody.
+/// later prefilled again, generated tokens included, except for what its freed blocks still hold. A step that preempts
+/// admits nobody.
 ///
 /// A step that only decodes costs O(1), whatever the batch: the batch and its context are running sums, the sequences
 /// that finish are filed under the number of the step that finishes them, and those that need a block in step s share
@@ -217,10 +224,12 @@ class Engine {
     EngineRequest request{};
     Instant enqueued_at{};
     Instant scheduled_at{kNever};
-    std::uint64_t tokens = 0;        ///< Tokens to prefill: the prompt, and after a preemption what was generated.
-    std::uint64_t prefilled = 0;     ///< Of these, planned or done.
-    std::uint64_t prefill_step = 0;  ///< The step that ended the prefill and gave a token.
-    std::uint64_t finish_step = 0;   ///< The step that gives the last token.
+    std::uint64_t tokens = 0;             ///< Tokens to prefill: the prompt, and after a preemption what was generated.
+    std::uint64_t prefilled = 0;          ///< Of these, planned or done.
+    std::uint64_t prefill_step = 0;       ///< The step that ended the prefill and gave a token.
+    std::uint64_t finish_step = 0;        ///< The step that gives the last token.
+    std::uint64_t freed_full_blocks = 0;  ///< Of the last preemption.
+    std::uint64_t first_lost_at = 0;      ///< taken_blocks_ from which on they are given out again.
     Slot next = kNone;
     Slot previous = kNone;
     Slot bucket_next = kNone;
@@ -282,7 +291,7 @@ class Engine {
 
     Plan step;
     step.number = planned_ = number;
-    free_blocks_ -= blocks_due(number);
+    take_blocks(blocks_due(number));
     decode_context_ += decode_batch_;
     step.load.decode_batch = decode_batch_;
     step.load.decode_context_tokens = decode_context_;
@@ -327,7 +336,7 @@ class Engine {
       preempt_latest();
       return 0;
     }
-    free_blocks_ -= blocks;
+    take_blocks(blocks);
     add_piece(step, slot, tokens);
     return tokens;
   }
@@ -337,14 +346,12 @@ class Engine {
     while (budget != 0 && waiting_.head != kNone && running_.count < config_.max_sequences) {
       const Slot slot = waiting_.head;
       Sequence& sequence = sequences_[slot];
-      // The last token is always computed: it is what gives the next one. Whole blocks only can be shared.
-      const std::uint64_t cached =
-          (std::min<std::uint64_t>(sequence.request.cached_tokens, sequence.request.prompt_tokens - 1U) >> block_shift_)
-          << block_shift_;
+      const std::uint64_t cached = present_tokens(sequence);
       const std::uint64_t tokens = std::min(sequence.tokens - cached, budget);
       const std::uint64_t blocks = blocks_for(cached + tokens);
-      if (blocks > free_blocks_) return;
-      free_blocks_ -= blocks;
+      if ((config_.reserves_whole_prompt ? blocks_for(sequence.tokens) : blocks) > free_blocks_) return;
+      const std::uint64_t reused = std::min(surviving_blocks(sequence), cached >> block_shift_);
+      take_blocks(blocks, reused);
       unlink(waiting_, slot);
       push_back(running_, slot);
       sequence.state = State::prefilling;
@@ -391,6 +398,10 @@ class Engine {
     const bool was_decoding = sequence.state == State::decoding;
     // Tokens planned so far, the one of prefill_step included; those in flight still come out.
     if (was_decoding) sequence.generated += static_cast<std::uint32_t>(planned_ - sequence.prefill_step) + 1;
+    const std::uint64_t computed = was_decoding ? context_at(sequence, planned_) : sequence.prefilled;
+    sequence.freed_full_blocks = computed >> block_shift_;
+    // The freed blocks queue up behind those that are free already, the last block of the sequence first.
+    sequence.first_lost_at = taken_blocks_ + free_blocks_ + (held_blocks(sequence) - sequence.freed_full_blocks);
     leave_computation(slot);
     sequence.tokens = std::uint64_t{sequence.request.prompt_tokens} + sequence.generated;
     sequence.prefilled = 0;
@@ -418,6 +429,23 @@ class Engine {
 
   [[nodiscard]] std::uint64_t blocks_for(std::uint64_t tokens) const noexcept {
     return (tokens + config_.block_tokens - 1) >> block_shift_;
+  }
+  /// Takes blocks, of which `reused` keep what they hold and the others come from the head of the free queue.
+  void take_blocks(std::uint64_t blocks, std::uint64_t reused = 0) noexcept {
+    free_blocks_ -= blocks;
+    taken_blocks_ += blocks - reused;
+  }
+  /// Leading blocks of a preempted sequence that nobody has been given since.
+  [[nodiscard]] std::uint64_t surviving_blocks(const Sequence& sequence) const noexcept {
+    if (!config_.keeps_freed_blocks) return 0;
+    const std::uint64_t lost = taken_blocks_ > sequence.first_lost_at ? taken_blocks_ - sequence.first_lost_at : 0;
+    return sequence.freed_full_blocks > lost ? sequence.freed_full_blocks - lost : 0;
+  }
+  /// Leading tokens that a prefill may skip. Whole blocks only; the last token is always computed, for the next one.
+  [[nodiscard]] std::uint64_t present_tokens(const Sequence& sequence) const noexcept {
+    const std::uint64_t given = std::min<std::uint64_t>(sequence.request.cached_tokens, sequence.request.prompt_tokens);
+    const std::uint64_t blocks = std::max(given >> block_shift_, surviving_blocks(sequence));
+    return std::min(blocks, (sequence.tokens - 1) >> block_shift_) << block_shift_;
   }
   /// Tokens whose KV a decoding sequence has once step `number` has run.
   static std::uint64_t context_at(const Sequence& sequence, std::uint64_t number) noexcept {
@@ -538,6 +566,7 @@ class Engine {
   unsigned block_shift_ = 4;
   std::uint64_t kv_blocks_ = 0;
   std::uint64_t free_blocks_ = 0;
+  std::uint64_t taken_blocks_ = 0;  ///< Ever taken from the head of the free queue.
 
   std::vector<Sequence> sequences_;
   std::vector<Slot> finish_buckets_;
