@@ -7,32 +7,13 @@
 #include <string>
 
 #include "bindings.hpp"
+#include "columns.hpp"
 #include "py_router.hpp"
 
 namespace py = pybind11;
 
 namespace zeta::bindings {
 namespace {
-
-template <class T>
-std::span<const T> column(const py::object& given, const char* name, const char* dtype, std::size_t rows) {
-  const auto array = py::reinterpret_borrow<py::array>(given);
-  if (!py::isinstance<py::array_t<T>>(array) || array.ndim() != 1 || !(array.flags() & py::array::c_style)) {
-    throw py::type_error(std::string{name} + ": expected a contiguous 1-d array of " + dtype + ", got " +
-                         py::str(array.dtype()).cast<std::string>() + " with " + std::to_string(array.ndim()) +
-                         " dimensions; pass numpy.ascontiguousarray(x, dtype=numpy." + dtype + ")");
-  }
-  if (static_cast<std::size_t>(array.size()) != rows) {
-    throw py::value_error(std::string{name} + ": got " + std::to_string(array.size()) + " rows, expected " +
-                          std::to_string(rows) + " as in the first column");
-  }
-  return {static_cast<const T*>(array.data()), rows};
-}
-
-template <class T>
-std::span<const T> optional_column(const py::object& given, const char* name, const char* dtype, std::size_t rows) {
-  return given.is_none() ? std::span<const T>{} : column<T>(given, name, dtype, rows);
-}
 
 std::size_t rows_of(const py::object& given, const char* name) {
   if (!py::isinstance<py::array>(given)) throw py::type_error(std::string{name} + ": expected a numpy array");
@@ -50,13 +31,13 @@ py::array_t<std::uint64_t> submit_many(PyRouter& self, const py::object& prompt_
                                        const py::object& end_deadline_ms, const py::object& max_wait_ms,
                                        const py::object& priority, const py::object& tenant) {
   const std::size_t rows = rows_of(prompt_tokens, "prompt_tokens");
-  const auto prompts = column<std::uint32_t>(prompt_tokens, "prompt_tokens", "uint32", rows);
-  const auto outputs = optional_column<std::uint32_t>(max_tokens, "max_tokens", "uint32", rows);
-  const auto firsts = optional_column<double>(deadline_ms, "deadline_ms", "float64", rows);
-  const auto lasts = optional_column<double>(end_deadline_ms, "end_deadline_ms", "float64", rows);
-  const auto waits = optional_column<double>(max_wait_ms, "max_wait_ms", "float64", rows);
-  const auto hardness = optional_column<double>(complexity, "complexity", "float64", rows);
-  const auto bands = optional_column<std::uint8_t>(priority, "priority", "uint8", rows);
+  const auto prompts = column<std::uint32_t>(prompt_tokens, "prompt_tokens", rows, "uint32");
+  const auto outputs = optional_column<std::uint32_t>(max_tokens, "max_tokens", rows, "uint32");
+  const auto firsts = optional_column<double>(deadline_ms, "deadline_ms", rows, "float64");
+  const auto lasts = optional_column<double>(end_deadline_ms, "end_deadline_ms", rows, "float64");
+  const auto waits = optional_column<double>(max_wait_ms, "max_wait_ms", rows, "float64");
+  const auto hardness = optional_column<double>(complexity, "complexity", rows, "float64");
+  const auto bands = optional_column<std::uint8_t>(priority, "priority", rows, "uint8");
   std::vector<TenantId> tenants;
   if (!tenant.is_none()) {
     if (py::isinstance<py::str>(tenant)) {
@@ -119,8 +100,8 @@ py::tuple poll_many(PyRouter& self, std::size_t most) {
 
 std::size_t complete_many(PyRouter& self, const py::object& tickets, const py::object& output_tokens) {
   const std::size_t rows = rows_of(tickets, "tickets");
-  const auto ids = column<std::uint64_t>(tickets, "tickets", "uint64", rows);
-  const auto outputs = column<std::uint32_t>(output_tokens, "output_tokens", "uint32", rows);
+  const auto ids = column<std::uint64_t>(tickets, "tickets", rows, "uint64");
+  const auto outputs = column<std::uint32_t>(output_tokens, "output_tokens", rows, "uint32");
   runtime::Router& router = self.open();
   const py::gil_scoped_release released;
   const Instant now = router.now();

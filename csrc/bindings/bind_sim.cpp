@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "columns.hpp"
+#include "engine_spec.hpp"
 #include "zeta/sim/device.hpp"
 #include "zeta/sim/engine.hpp"
 #include "zeta/sim/open_loop.hpp"
@@ -17,20 +19,6 @@ namespace py = pybind11;
 
 namespace zeta::bindings {
 namespace {
-
-template <class T>
-std::span<const T> column(const py::array& array, const char* name, std::size_t size, const char* dtype) {
-  if (!py::isinstance<py::array_t<T>>(array) || array.ndim() != 1 || !(array.flags() & py::array::c_style)) {
-    throw py::value_error(std::string{name} + " must be a contiguous 1-d array of " + dtype + "; got " +
-                          std::string{py::str(array.dtype())} + " with " + std::to_string(array.ndim()) +
-                          " dimensions. Use numpy.ascontiguousarray(x, dtype=numpy." + dtype + ").");
-  }
-  if (static_cast<std::size_t>(array.size()) != size) {
-    throw py::value_error(std::string{name} + " has " + std::to_string(array.size()) + " entries, expected " +
-                          std::to_string(size) + ": one per arrival.");
-  }
-  return {static_cast<const T*>(array.data()), size};
-}
 
 std::span<const std::uint32_t> optional_column(const std::optional<py::array>& array, const char* name,
                                                std::size_t size) {
@@ -65,13 +53,6 @@ std::shared_ptr<sim::StepTable> make_table(const std::vector<double>& dense_ns,
   data.sequence_overhead_ns = sequence_overhead_ns;
   return std::make_shared<sim::StepTable>(std::move(data));
 }
-
-/// One engine of an open-loop replay, as Python describes it.
-struct EngineSpec {
-  std::shared_ptr<const sim::StepTable> table;
-  sim::EngineConfig config;
-  sim::EngineSetup setup;
-};
 
 py::dict run_open_loop(const std::vector<EngineSpec>& engines, const std::string& colocation,
                        const py::array& arrival_ns, const py::array& prompt_tokens, const py::array& output_tokens,

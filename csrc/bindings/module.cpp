@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_build_info(module);
   zeta::bindings::bind_sched(module);
   zeta::bindings::bind_sim(module);
+  zeta::bindings::bind_replay(module);
 }

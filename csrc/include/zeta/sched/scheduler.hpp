@@ -215,19 +215,22 @@ class Scheduler {
 
   /// One round of the allocation loop: needs from the backlog, shares from the needs.
   void tick(Instant now) noexcept {
-    std::array<share::ModelDemand, kMaxModels> demands;
     for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
-      Device& device = fleet_.device(d);
-      if (!device.config.is_shared) continue;
-      const std::size_t count = device.models.size();
-      for (std::size_t i = 0; i < count; ++i) demands[i] = demand_of(fleet_[device.models[i]], now);
-      set_plan(d, share::tick(config_.share, std::span{demands}.first(count), device.plan, now));
+      if (fleet_.device(d).config.is_shared) set_plan(d, plan(d, fleet_.device(d).plan, now));
     }
     settle(now);
   }
 
+  /// What `tick` would put into force on a shared device now. Changes nothing.
+  [[nodiscard]] share::Plan plan(std::size_t device_index, const share::Plan& previous, Instant now) const noexcept {
+    std::array<share::ModelDemand, kMaxModels> demands;
+    const std::vector<ModelId>& models = fleet_.device(device_index).models;
+    for (std::size_t i = 0; i < models.size(); ++i) demands[i] = demand_of(fleet_[models[i]], now);
+    return share::tick(config_.share, std::span{demands}.first(models.size()), previous, now);
+  }
+
   /// What the pure tick reads for one model.
-  [[nodiscard]] share::ModelDemand demand_of(Model& model, Instant now) const noexcept {
+  [[nodiscard]] share::ModelDemand demand_of(const Model& model, Instant now) const noexcept {
     share::ModelDemand demand;
     demand.decode_pace = model.decode_pace();
     demand.due_pressure = model.demand.need(now);
