@@ -137,24 +137,27 @@ void bind_sim(py::module_& module) {
           "contexts add up to decode_context_tokens.");
 
   py::class_<EngineSpec>(module, "EngineSpec", "One simulated engine: its step table and its limits.")
-      .def(py::init([](std::shared_ptr<sim::StepTable> table, std::uint64_t kv_tokens, std::uint32_t max_batched_tokens,
-                       std::uint32_t max_sequences, std::uint32_t max_waiting, bool plans_ahead,
-                       std::int64_t available_from_ns, std::int64_t load_delay_ns, std::int64_t unload_delay_ns) {
-             EngineSpec spec;
-             spec.table = std::move(table);
-             spec.config.kv_tokens = kv_tokens;
-             spec.config.max_batched_tokens = max_batched_tokens;
-             spec.config.max_sequences = max_sequences;
-             spec.config.max_waiting = max_waiting;
-             spec.config.plans_ahead = plans_ahead;
-             spec.setup.available_from = instant_from_ns(available_from_ns);
-             spec.setup.load_delay = Duration{load_delay_ns};
-             spec.setup.unload_delay = Duration{unload_delay_ns};
-             return spec;
-           }),
-           py::arg("table"), py::kw_only(), py::arg("kv_tokens"), py::arg("max_batched_tokens") = 2048,
-           py::arg("max_sequences") = 128, py::arg("max_waiting") = 4096, py::arg("plans_ahead") = true,
-           py::arg("available_from_ns") = 0, py::arg("load_delay_ns") = 0, py::arg("unload_delay_ns") = 0);
+      .def(
+          py::init([](std::shared_ptr<sim::StepTable> table, std::uint64_t kv_tokens, std::uint32_t max_batched_tokens,
+                      std::uint32_t max_sequences, std::uint32_t max_waiting, bool plans_ahead, bool keeps_freed_blocks,
+                      std::int64_t available_from_ns, std::int64_t load_delay_ns, std::int64_t unload_delay_ns) {
+            EngineSpec spec;
+            spec.table = std::move(table);
+            spec.config.kv_tokens = kv_tokens;
+            spec.config.max_batched_tokens = max_batched_tokens;
+            spec.config.max_sequences = max_sequences;
+            spec.config.max_waiting = max_waiting;
+            spec.config.plans_ahead = plans_ahead;
+            spec.config.keeps_freed_blocks = keeps_freed_blocks;
+            spec.setup.available_from = instant_from_ns(available_from_ns);
+            spec.setup.load_delay = Duration{load_delay_ns};
+            spec.setup.unload_delay = Duration{unload_delay_ns};
+            return spec;
+          }),
+          py::arg("table"), py::kw_only(), py::arg("kv_tokens"), py::arg("max_batched_tokens") = 2048,
+          py::arg("max_sequences") = 128, py::arg("max_waiting") = 4096, py::arg("plans_ahead") = true,
+          py::arg("keeps_freed_blocks") = true, py::arg("available_from_ns") = 0, py::arg("load_delay_ns") = 0,
+          py::arg("unload_delay_ns") = 0);
 
   module.def("octave_knot", &sim::OctaveKnots::at, py::arg("index"),
              "The position of knot `index` on either axis of an attention table.");
