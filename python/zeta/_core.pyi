@@ -53,6 +53,7 @@ class EngineSpec:
         max_sequences: typing.SupportsInt | typing.SupportsIndex = 128,
         max_waiting: typing.SupportsInt | typing.SupportsIndex = 4096,
         plans_ahead: bool = True,
+        keeps_freed_blocks: bool = True,
         available_from_ns: typing.SupportsInt | typing.SupportsIndex = 0,
         load_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
         unload_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
