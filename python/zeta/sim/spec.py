@@ -5,14 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from zeta.config import ADMISSIONS, ORDERS, POLICIES, Admission, Config, Order, Policy, default_fleet
 from zeta.errors import ConfigError
 from zeta.sim.workload import Burst, MixRule, Rules, SloRule, TieRule
 
-__all__ = ["DEFAULT_FLEET_NAME", "ReplaySpec"]
+__all__ = ["DEFAULT_FLEET_NAME", "Progress", "ReplaySpec"]
 
 DEFAULT_FLEET_NAME = "default"
+
+
+class Progress(Protocol):
+    """Told how far a replay has come."""
+
+    def __call__(self, done: float, label: str) -> None:
+        """`done` of the whole replay, from 0 to 1, and what is running now."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

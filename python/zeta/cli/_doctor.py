@@ -1,0 +1,165 @@
+"""``zeta doctor``: what was built, what is reachable, what is missing and how to get it.
+
+Nothing is imported that zeta itself would not import, and no driver is called: files and package metadata only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zeta import __version__, build_info
+
+if TYPE_CHECKING:
+    from zeta.cli._shared import Commands
+
+__all__ = ["add_to", "examine"]
+
+_DISTRIBUTION = "zeta-router"
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="what was built, what is reachable, what is missing and how to get it",
+        description="Says what was built, what is reachable, and what is missing with the command that gets it.",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_run)
+
+
+def examine() -> dict[str, Any]:
+    """Everything that the command prints, as plain values; None where something is absent or unknown."""
+    required, extras = _requirements()
+    return {
+        "version": __version__,
+        "build": build_info(),
+        "python": platform.python_version(),
+        "platform": {
+            "system": platform.system().lower(),
+            "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver()).strip() or None,
+            "kernel": platform.release(),
+        },
+        "required": {name: _version(name) for name in required},
+        "onnxruntime_library": _onnxruntime_library(),
+        "nvml": {
+            "library": ctypes.util.find_library("nvidia-ml"),
+            "driver": _driver(),
+            "bindings": _version("nvidia-ml-py"),
+            "deprecated_pynvml": _version("pynvml"),
+        },
+        "extras": {
+            extra: {
+                "packages": {name: _version(name) for name in names},
+                "is_complete": all(_version(name) for name in names),
+                "get": f"pip install '{_DISTRIBUTION}[{extra}]'",
+            }
+            for extra, names in extras.items()
+        },
+    }
+
+
+def _run(args: argparse.Namespace) -> int:
+    found = examine()
+    if args.json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: dict[str, Any]) -> None:
+    build, system, nvml = found["build"], found["platform"], found["nvml"]
+    features = [name for name, present in build.get("cpu_features", {}).items() if present]
+    print(f"zeta {found['version']}, built by {build['compiler']} with {build.get('flags', 'unknown flags')}")
+    print(f"  CPU               {system['machine']}: {', '.join(features) or 'no vector unit that zeta uses'}")
+    libc = system["libc"] or "libc unknown"
+    print(f"  Python            {found['python']} on {system['system']} {system['kernel']}, {libc}")
+    for name, version in found["required"].items():
+        print(f"  {name:<17} {version or f'missing; pip install {name}'}")
+    library = found["onnxruntime_library"]
+    print(f"  its library       {library or 'not found: inference is possible from Python only'}")
+    if nvml["library"] and nvml["driver"]:
+        print(f"  GPU readings      {nvml['library']}, driver {nvml['driver']}")
+    else:
+        missing = "no NVIDIA driver" if not nvml["driver"] else "the driver has no libnvidia-ml"
+        print(f"  GPU readings      none: {missing} here; zeta works without")
+    if nvml["deprecated_pynvml"]:
+        print("  note              the deprecated package pynvml is installed too; pip uninstall pynvml")
+    for extra, state in found["extras"].items():
+        absent = [name for name, version in state["packages"].items() if not version]
+        text = "complete" if not absent else f"{', '.join(absent)} missing; {state['get']}"
+        print(f"  extra {extra:<11} {text}")
+    if not found["extras"]:
+        print("  extras            unknown: zeta runs from a source tree without metadata")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the required packages, and of those that each extra brings, from the package's own metadata."""
+    required: list[str] = []
+    extras: dict[str, list[str]] = {}
+    for line in _requirement_lines():
+        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
+        extra = re.search(r"""extra\s*==\s*['"]([\w-]+)['"]""", line)
+        if name == _DISTRIBUTION:
+            continue  # an extra that only gathers others
+        if extra:
+            extras.setdefault(extra.group(1), []).append(name)
+        else:
+            required.append(name)
+    return required, extras
+
+
+def _requirement_lines() -> list[str]:
+    try:
+        return importlib.metadata.requires(_DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    # A source tree: the same facts stand in pyproject.toml.
+    project = Path(__file__).parents[3] / "pyproject.toml"
+    if not project.is_file():
+        return []
+    import tomllib
+
+    table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    extras = table.get("optional-dependencies", {})
+    return [
+        *table["dependencies"],
+        *(f"{line}; extra == '{extra}'" for extra, lines in extras.items() for line in lines),
+    ]
+
+
+def _onnxruntime_library() -> str | None:
+    """The shared library inside the onnxruntime package, which the native loop opens by itself."""
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for library in sorted((Path(folder) / "capi").glob("libonnxruntime.so*")):
+            return str(library)
+    return None
+
+
+def _driver() -> str | None:
+    """The version of the loaded NVIDIA kernel driver."""
+    try:
+        first = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    version = re.search(r"\d+\.\d+(\.\d+)?", first)
+    return version.group(0) if version else first.strip() or None
