@@ -108,8 +108,8 @@ def test_complexity_c_requires_the_floor_of_c_n_plus_first_model(tmp_path: Path)
 
 
 def test_a_model_that_the_fleet_lacks_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    rows = "arrival_ms,model,prompt_tokens,output_tokens\n0,smal,1,1\n"
-    with pytest.raises(TraceError, match=r"'smal' is not in the fleet.*did you mean 'small'"):
+    rows = "arrival_ms,model,prompt_tokens,output_tokens\n0,lrge,1,1\n"
+    with pytest.raises(TraceError, match=r"'lrge' is not in the fleet.*did you mean 'large'"):
         build_workload(trace_of(tmp_path, rows), FLEET, Rules(), seed=0)
 
 
@@ -359,7 +359,7 @@ def test_complexities_of_a_table_follow_the_trace_s_rows(tmp_path: Path) -> None
     [
         {"load": 0.0},
         {"load": float("nan")},
-        {"mix": "lenght"},
+        {"mix": "lngth"},
         {"slo": "strict"},
         {"policies": ()},
         {"policies": ("even", "even")},

@@ -15,7 +15,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeta import __version__, build_info
+from zeta._core import build_info
+from zeta._version import __version__
 
 if TYPE_CHECKING:
     from zeta.cli._shared import Commands

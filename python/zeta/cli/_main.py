@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from zeta import __version__
+from zeta._version import __version__
 from zeta.cli import _check, _doctor, _replay
 from zeta.errors import ZetaError
 
