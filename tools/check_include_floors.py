@@ -30,9 +30,10 @@ _CLOCK = (
     "reads no clock: take an Instant",
 )
 _THREAD = (
-    r"#\s*include\s*<(pthread\.h|future)>|\bstd::j?thread\b|\bstd::async\b|\bpthread_create\b|\bsleep_(for|until)\b",
-    "starts no thread and sleeps nowhere: that is csrc/runtime",
+    r"#\s*include\s*<(pthread\.h|future)>|\bstd::j?thread\b|\bstd::async\b|\bpthread_create\b",
+    "starts no thread: that is csrc/runtime",
 )
+_SLEEP = (r"\bsleep_(for|until)\b|\bnanosleep\b", "sleeps nowhere: time is passed in")
 _LIBM_NAMES = (
     "exp exp2 expm1 log log2 log10 log1p pow sin cos tan sinh cosh tanh asin acos atan atan2 cbrt hypot erf erfc "
     "tgamma lgamma"
@@ -45,7 +46,7 @@ _RANDOM = (r"#\s*include\s*<random>|\bstd::\w+_distribution\b|\bstd::mt19937", "
 
 # Which sentence holds below which directory.
 RULES = {
-    "csrc/include": [_PYTHON, _FENCE, _CLOCK, _THREAD, _LIBM, _RANDOM],
+    "csrc/include": [_PYTHON, _FENCE, _CLOCK, _THREAD, _SLEEP, _LIBM, _RANDOM],
     "csrc/runtime": [_PYTHON, _FENCE],
     "csrc/bindings": [_FENCE, _CLOCK, _THREAD],
     "csrc/tests": [_PYTHON, _FENCE],

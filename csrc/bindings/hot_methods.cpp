@@ -6,7 +6,6 @@
 #include <structmember.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
@@ -287,7 +286,8 @@ PyObject* poll_now(PyRouter& self, runtime::Router& router, std::uint8_t channel
 PyObject* poll_waiting(PyRouter& self, std::uint8_t channel, std::size_t most, double timeout_s) {
   constexpr int kSliceMs = 50;
   const bool is_forever = !(timeout_s < 1e9);
-  const auto start = std::chrono::steady_clock::now();
+  const runtime::SteadyClock clock;
+  const Instant start = clock.now();
   for (;;) {
     runtime::Router& router = self.open();
     runtime::Waker& waker = router.waker(channel);
@@ -295,7 +295,7 @@ PyObject* poll_waiting(PyRouter& self, std::uint8_t channel, std::size_t most, d
     waker.clear();
     PyObject* list = poll_now(self, router, channel, most);
     if (PyList_GET_SIZE(list) > 0) return list;
-    const double left_s = timeout_s - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double left_s = timeout_s - to_seconds(clock.now() - start);
     if (!is_forever && left_s <= 0.0) return list;
     Py_DECREF(list);
     const int slice_ms = is_forever ? kSliceMs : std::min(kSliceMs, static_cast<int>(std::ceil(left_s * 1e3)));
