@@ -9,8 +9,347 @@ import typing
 
 import numpy
 import numpy.typing
+import typing_extensions
 
-__all__: list[str] = ["EngineSpec", "StepTable", "build_info", "octave_knot", "run_open_loop"]
+__all__: list[str] = [
+    "DemandHistogram",
+    "DeviceShares",
+    "EngineSpec",
+    "LOGGED_EVENT_BYTES",
+    "Lease",
+    "OUTCOME_NAMES",
+    "Replay",
+    "Router",
+    "SLOT_BYTES",
+    "SchedulerConfig",
+    "ServiceModel",
+    "SharePlan",
+    "SharePolicyConfig",
+    "StepTable",
+    "build_info",
+    "octave_knot",
+    "replay_log",
+    "run_open_loop",
+    "share_policies",
+    "share_reasons",
+    "share_tick",
+]
+
+class SharePolicyConfig:
+    """
+    An allocation policy and its numbers, checked.
+    """
+    def __init__(
+        self,
+        *,
+        policy: str = "water-fill",
+        floor: typing.SupportsFloat | typing.SupportsIndex = 0.05,
+        max_step: typing.SupportsFloat | typing.SupportsIndex = 0.25,
+        hysteresis: typing.SupportsFloat | typing.SupportsIndex = 0.005,
+        boost_share: typing.SupportsFloat | typing.SupportsIndex = 0.2,
+        boost_starts_work_s: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        boost_clears_work_s: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+        need_memory_s: typing.SupportsFloat | typing.SupportsIndex = 3.0,
+        jitter: typing.SupportsFloat | typing.SupportsIndex = 0.06,
+        jump: typing.SupportsFloat | typing.SupportsIndex = 0.24,
+    ) -> None: ...
+    @property
+    def boost_clears_work_s(self) -> float: ...
+    @property
+    def boost_share(self) -> float: ...
+    @property
+    def boost_starts_work_s(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
+    @property
+    def hysteresis(self) -> float: ...
+    @property
+    def jitter(self) -> float: ...
+    @property
+    def jump(self) -> float: ...
+    @property
+    def max_step(self) -> float: ...
+    @property
+    def need_memory_s(self) -> float: ...
+    @property
+    def policy(self) -> str: ...
+
+class SharePlan:
+    """
+    One tick's decision and what the next tick must know of it.
+    """
+    def __init__(self) -> None: ...
+    def needs(self) -> list[float]: ...
+    def reasons(self) -> list[str]: ...
+    def shares(self) -> list[float]: ...
+    @property
+    def at_ns(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def is_held(self) -> bool: ...
+    @property
+    def is_step_limited(self) -> bool: ...
+    @property
+    def policy(self) -> str: ...
+
+class DemandHistogram:
+    """
+    Waiting work of one model by latest start, and its need.
+    """
+    def __init__(self) -> None: ...
+    def add(self, *, latest_start_ns: int, promise_ns: int, work_ns: int, now_ns: int) -> int:
+        """
+        Files work by its latest start; returns the bin number to hand back to remove.
+        """
+    def need(self, now_ns: int) -> float:
+        """
+        Fraction of the device that keeps every waiting request on time.
+        """
+    def remove(self, bin: int, *, promise_ns: int, work_ns: int, now_ns: int) -> None:
+        """
+        Undoes one add.
+        """
+    @property
+    def backlog_ns(self) -> int: ...
+    @property
+    def overdue_ns(self) -> int: ...
+
+class DeviceShares:
+    """
+    Whose turn it is to take on one device, by start-time fair queueing.
+    """
+    def __init__(
+        self,
+        members: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        credit_ns: typing.SupportsInt | typing.SupportsIndex = 100000000,
+    ) -> None:
+        """
+        members: a bit mask, bit i = model i.
+        """
+    def adjust(
+        self, model: typing.SupportsInt | typing.SupportsIndex, work_ns: typing.SupportsInt | typing.SupportsIndex
+    ) -> None:
+        """
+        Accounts for work outside of turns; negative puts it back.
+        """
+    def charge(
+        self, model: typing.SupportsInt | typing.SupportsIndex, work_ns: typing.SupportsInt | typing.SupportsIndex
+    ) -> None:
+        """
+        The picked model took a request of this predicted work.
+        """
+    def deficit_ns(self, model: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Device time by which a model is behind its share; negative: ahead.
+        """
+    def pick(self, with_eligible_work: typing.SupportsInt | typing.SupportsIndex) -> int | None:
+        """
+        The model that takes next, or None when none of the mask's is here.
+        """
+    def set_shares(self, shares: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]) -> None: ...
+
+class ServiceModel:
+    """
+    Predicted engine times of one model; see core/service_model.hpp.
+    """
+    def __init__(
+        self,
+        *,
+        prefill_base_s: typing.SupportsFloat | typing.SupportsIndex,
+        prefill_per_token_s: typing.SupportsFloat | typing.SupportsIndex,
+        prefill_per_token2_s: typing.SupportsFloat | typing.SupportsIndex,
+        decode_base_s: typing.SupportsFloat | typing.SupportsIndex,
+        decode_per_sequence_s: typing.SupportsFloat | typing.SupportsIndex,
+        decode_per_context_token_s: typing.SupportsFloat | typing.SupportsIndex,
+        reference_batch: typing.SupportsFloat | typing.SupportsIndex = 32.0,
+    ) -> None: ...
+    def prefill_s(self, prompt_tokens: typing.SupportsFloat | typing.SupportsIndex) -> float: ...
+    def step_s(
+        self,
+        batch: typing.SupportsFloat | typing.SupportsIndex,
+        context_tokens: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
+    def work_s(
+        self,
+        prompt_tokens: typing.SupportsFloat | typing.SupportsIndex,
+        output_tokens: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
+    @property
+    def reference_batch(self) -> float: ...
+
+class SchedulerConfig:
+    """
+    What a core router is built from; see sched/config.hpp.
+    """
+    def __init__(
+        self,
+        *,
+        order: str,
+        admission: str,
+        share: SharePolicyConfig,
+        max_queued: typing.SupportsInt | typing.SupportsIndex,
+        max_running: typing.SupportsInt | typing.SupportsIndex,
+        max_tenants: typing.SupportsInt | typing.SupportsIndex,
+        max_replicas: typing.SupportsInt | typing.SupportsIndex,
+        bands: typing.SupportsInt | typing.SupportsIndex,
+        promise_ms: typing.SupportsFloat | typing.SupportsIndex,
+        promise_take_cap: typing.SupportsFloat | typing.SupportsIndex,
+        lower_band_share: typing.SupportsFloat | typing.SupportsIndex,
+        max_hold_ms: typing.SupportsFloat | typing.SupportsIndex,
+        hold_quality_gap: typing.SupportsFloat | typing.SupportsIndex,
+        tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+    ) -> None: ...
+    def add_device(self, *, is_shared: bool, prefill_budget: typing.SupportsFloat | typing.SupportsIndex) -> int: ...
+    def add_model(
+        self,
+        *,
+        quality: typing.SupportsFloat | typing.SupportsIndex,
+        service: ServiceModel,
+        device: typing.SupportsInt | typing.SupportsIndex,
+        max_context_tokens: typing.SupportsInt | typing.SupportsIndex,
+        tpot_slo_ms: typing.SupportsFloat | typing.SupportsIndex,
+        mean_output_tokens: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> int: ...
+    def add_replica(
+        self,
+        *,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex,
+        max_batch: typing.SupportsInt | typing.SupportsIndex,
+        kv_tokens: typing.SupportsInt | typing.SupportsIndex,
+    ) -> int: ...
+
+class Lease:
+    """
+    A request whose turn has come: where to send it. Made by poll.
+    """
+    def __repr__(self):
+        """
+        Return repr(self).
+        """
+
+class Router:
+    """
+    The native router. Private: use zeta.Router.
+    """
+    @staticmethod
+    def cancel(ticket) -> bool: ...
+    @staticmethod
+    def complete(lease, output_tokens) -> bool: ...
+    @staticmethod
+    def first_token(lease) -> bool: ...
+    @staticmethod
+    def poll(max=None, timeout=0.0) -> list[Lease]: ...
+    @staticmethod
+    def submit(*args, **kwargs):
+        """
+        submit(*, prompt_tokens=None, prompt=None, max_tokens=None, deadline_ms=None, end_deadline_ms=None,
+               max_wait_ms=None, tenant=None, priority=1, complexity=None, min_quality=0.0, models=None,
+               affinity_key=None) -> int
+        """
+    def __init__(
+        self,
+        *,
+        config: SchedulerConfig,
+        clock: typing.Any,
+        tick_interval_ns: typing.SupportsInt | typing.SupportsIndex,
+        has_thread: bool,
+    ) -> None: ...
+    def _add_replica(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        name: str,
+        url: str | None,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex,
+        max_batch: typing.SupportsInt | typing.SupportsIndex,
+        kv_tokens: typing.SupportsInt | typing.SupportsIndex,
+    ) -> int | None: ...
+    def _clear_wake(self, channel: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _drain_replica(self, replica: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _eta_ms(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> tuple[float, float] | None: ...
+    def _event_hash(self) -> int: ...
+    def _flush_log(self) -> None: ...
+    def _idle_capacity_ticket(self) -> int | None:
+        """
+        For tests: a waiting request that a replica could take now; None if the router is work-conserving.
+        """
+    def _lease_fileno(self) -> int: ...
+    def _log_to(self, path: str, header: str) -> None: ...
+    def _name_model(self, index: typing.SupportsInt | typing.SupportsIndex, name: str) -> None: ...
+    def _name_replica(self, index: typing.SupportsInt | typing.SupportsIndex, name: str, url: str | None) -> None: ...
+    def _next_ended(self) -> list: ...
+    def _outcome(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> str | None: ...
+    def _remove_replica(self, replica: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _reset_after_fork(self) -> None: ...
+    def _tenant_id(self, name: typing.Any) -> int: ...
+    def advance(self) -> None:
+        """
+        Lets due expiries and ends of holds happen. The router's thread does this; for virtual time.
+        """
+    def close(self) -> None:
+        """
+        Stops the thread and wakes every waiter; further calls raise ClosedError.
+        """
+    def complete_many(self, tickets: typing.Any, output_tokens: typing.Any) -> int:
+        """
+        Completes a column of tickets; how many were running.
+        """
+    def explain(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        """
+        Why a request was placed where it was, or what it waits for; None when no longer kept.
+        """
+    def fail(self, lease: typing.Any, requeue: bool = False, *, timed_out: bool = False) -> bool:
+        """
+        The replica failed it. With requeue it waits again, at the front, at most three times.
+        """
+    def feedback(
+        self, ticket: typing.SupportsInt | typing.SupportsIndex, quality: typing.SupportsFloat | typing.SupportsIndex
+    ) -> bool:
+        """
+        How well the answer was, 0 to 1: moves the model's quality. False for a ticket no longer kept.
+        """
+    def fileno(self) -> int:
+        """
+        A descriptor that is readable while poll has something; drain it with poll.
+        """
+    def next_timer_ns(self) -> int | None:
+        """
+        When advance next has something to do, on the router's clock; None: never.
+        """
+    def poll_many(self, n: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        Up to n placements: (tickets, model ids, replica ids).
+        """
+    def stats(self) -> dict:
+        """
+        Counts and shares now: submitted, waiting, running, outcomes, models, replicas.
+        """
+    def submit_many(
+        self,
+        *,
+        prompt_tokens: typing.Any,
+        max_tokens: typing.Any = None,
+        deadline_ms: typing.Any = None,
+        complexity: typing.Any = None,
+        end_deadline_ms: typing.Any = None,
+        max_wait_ms: typing.Any = None,
+        priority: typing.Any = None,
+        tenant: typing.Any = None,
+    ) -> numpy.typing.NDArray[numpy.uint64]:
+        """
+        Columns (uint32 tokens, float64 milliseconds with NaN for none, float64 complexity, uint8 priority) to
+        uint64 tickets, in one turn.
+        """
+    def tick(self) -> None:
+        """
+        One round of the allocation loop. The router's thread does this; for virtual time.
+        """
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def ticks(self) -> int: ...
 
 class StepTable:
     """
@@ -59,6 +398,65 @@ class EngineSpec:
         unload_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
 
+class Replay:
+    """
+    Arrivals through the real scheduler into simulated devices.
+    """
+    def __init__(
+        self,
+        *,
+        scheduler: SchedulerConfig,
+        devices: collections.abc.Sequence[tuple[str, collections.abc.Sequence[EngineSpec]]],
+        places: collections.abc.Sequence[
+            tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]
+        ],
+        tick_interval_ns: typing.SupportsInt | typing.SupportsIndex,
+        actuation_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
+        keeps_ticks: bool = False,
+        checks_every: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None:
+        """
+        devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler.
+        """
+    def drain(self, limit_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Runs until every request has ended, for at most this long.
+        """
+    def feed(
+        self,
+        *,
+        arrival_ns: typing.Any,
+        prompt_tokens: typing.Any,
+        output_tokens: typing.Any,
+        allowed_mask: typing.Any,
+        downgrade_mask: typing.Any,
+        deadline_ns: typing.Any,
+        end_deadline_ns: typing.Any = None,
+        tenant: typing.Any = None,
+        affinity_key: typing.Any = None,
+    ) -> None:
+        """
+        Runs until the last of these arrivals has been submitted.
+        """
+    def ticks(self) -> dict:
+        """
+        Arrays by tick: at_ns, and share, need, waiting, running by model.
+        """
+    def times(self) -> dict:
+        """
+        Arrays by request: placed_ns, first_token_ns, last_token_ns, model (-1), outcome.
+        """
+    @property
+    def event_hash(self) -> int: ...
+    @property
+    def now_ns(self) -> int: ...
+    @property
+    def share_changes(self) -> int: ...
+    @property
+    def swaps(self) -> int: ...
+    @property
+    def violations(self) -> int: ...
+
 def build_info() -> dict[str, typing.Any]:
     """
     What this extension was built from (version, compiler, flags), and what the running CPU offers (cpu_features).
@@ -69,6 +467,7 @@ def octave_knot(index: typing.SupportsInt | typing.SupportsIndex) -> int:
     The position of knot `index` on either axis of an attention table.
     """
 
+def replay_log(config: SchedulerConfig, events: typing_extensions.Buffer) -> dict: ...
 def run_open_loop(
     engines: collections.abc.Sequence[EngineSpec],
     *,
@@ -82,3 +481,39 @@ def run_open_loop(
     """
     Replays arrivals straight into simulated engines on one device and returns when each request was scheduled and gave its first and last token (ns, -1: never).
     """
+
+def share_policies() -> list[str]:
+    """
+    Names of the allocation policies.
+    """
+
+def share_reasons() -> list[str]:
+    """
+    Names of the reasons for a share.
+    """
+
+def share_tick(
+    config: SharePolicyConfig,
+    demand: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    previous: SharePlan,
+    now_ns: int,
+) -> SharePlan:
+    """
+    The next shares of one device's models. demand: float64 of shape (models, 6), columns decode_pace, due_pressure, backlog_work_s, waiting, running, service_rate_rps; NaN in the first two: unknown. previous: SharePlan() where there is none.
+    """
+
+LOGGED_EVENT_BYTES: int = 136
+OUTCOME_NAMES: tuple = (
+    "queued",
+    "placed",
+    "completed",
+    "rejected_capacity",
+    "rejected_infeasible",
+    "rejected_no_replica",
+    "expired_in_queue",
+    "cancelled",
+    "cancelled_running",
+    "failed_replica",
+    "failed_timeout",
+)
+SLOT_BYTES: int = 168

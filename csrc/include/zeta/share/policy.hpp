@@ -20,7 +20,7 @@ enum class Policy : std::uint8_t {
   even,          ///< 1/n each, always.
   proportional,  ///< In proportion to waiting work.
   queue_length,  ///< In proportion to the number waiting.
-  boost,         ///< A fixed share to the most backed-up model until it clears.
+  boost,         ///< A fixed extra share to the most backed-up model until it clears.
   max_weight,    ///< Everything above the floors to the largest (waiting x service rate).
 };
 inline constexpr std::array<std::string_view, 6> kPolicyNames{"water-fill",   "even",  "proportional",
@@ -45,8 +45,8 @@ constexpr std::string_view name_of(Reason reason) noexcept { return kReasonNames
 
 /// What one model asks of the device that it shares.
 struct ModelDemand {
-  double decode_pace = 0.0;       ///< Fraction of the device that keeps the TPOT of what runs.
-  double due_pressure = 0.0;      ///< Fraction that starts what waits in time: DemandHistogram::need.
+  double decode_pace = 0.0;       ///< Fraction of the device that keeps the TPOT of what runs. NaN: unknown.
+  double due_pressure = 0.0;      ///< Fraction that starts what waits in time: DemandHistogram::need. NaN: unknown.
   double backlog_work_s = 0.0;    ///< Waiting work in GPU-seconds.
   std::uint32_t waiting = 0;      ///< Requests in the queue.
   std::uint32_t running = 0;      ///< Requests on replicas. No policy reads it yet; it is shown beside the plan.
@@ -59,12 +59,12 @@ struct ModelDemand {
 struct PolicyConfig {
   Policy policy = Policy::water_fill;
   double floor = 0.05;                  ///< Least share; min(floor, 1/2n) is used.
-  double max_step = 0.5;                ///< No share moves further in one tick; at least 0.25.
+  double max_step = 0.25;               ///< No share moves further in one tick; at least 0.25.
   double hysteresis = 0.005;            ///< Smaller moves are not made; at most 0.005.
-  double boost_share = 0.6;             ///< Policy boost: share of the most backed-up model (at least 1/n).
+  double boost_share = 0.2;             ///< Policy boost: what the most backed-up model gets above 1/n.
   double boost_starts_work_s = 1.0;     ///< Policy boost: waiting GPU-seconds that start a boost.
   double boost_clears_work_s = 0.1;     ///< Policy boost: waiting GPU-seconds at which a model has cleared.
-  Duration need_memory{2'000'000'000};  ///< Time constant of the mean of a need that only jitters.
+  Duration need_memory{3'000'000'000};  ///< Time constant of the mean of a need that only jitters.
   double jitter = 0.06;                 ///< Relative deviation that counts as jitter.
   double jump = 0.24;                   ///< Relative deviation beyond jitter, added up, that makes the mean start anew.
 };
@@ -88,8 +88,10 @@ struct Plan {
   std::array<double, kMaxModels> need{};  ///< Held needs: what the shares are computed from (water-fill), else raw.
   std::array<Reason, kMaxModels> reason{};
   std::array<HeldNeed, kMaxModels> held{};
-  std::uint32_t calm_ticks = 0;  ///< Ticks in a row in which every raw need was at most 1/n.
-  std::int32_t boosted = -1;     ///< Policy boost: who is boosted; -1 nobody.
+  std::array<double, kMaxModels> decode_pace{};   ///< Last readable part of each raw need.
+  std::array<double, kMaxModels> due_pressure{};  ///< Likewise.
+  std::uint32_t calm_ticks = 0;                   ///< Ticks in a row in which every raw need was at most 1/n.
+  std::int32_t boosted = -1;                      ///< Policy boost: who is boosted; -1 nobody.
   Policy policy = Policy::water_fill;
   bool is_held = false;          ///< Hysteresis kept the last shares.
   bool is_step_limited = false;  ///< max_step kept the shares from reaching their target.
@@ -107,7 +109,7 @@ namespace detail {
 
 using Vector = std::array<double, kMaxModels>;
 
-/// A reading that is not a number says nothing: the last held value stands in. Infinity and below zero are clamped.
+/// A reading that is not a number says nothing: the last readable one stands in. Infinity and below zero are clamped.
 constexpr double readable(double value, double otherwise) noexcept {
   return value != value ? otherwise : std::clamp(value, 0.0, 1e9);
 }
@@ -282,6 +284,12 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
   detail::Vector last{};
   detail::Vector target{};
   for (std::size_t i = 0; i < n; ++i) last[i] = goes_on ? previous.share[i] : even;
+  detail::Vector raw{};
+  for (std::size_t i = 0; i < n; ++i) {
+    plan.decode_pace[i] = detail::readable(demand[i].decode_pace, goes_on ? previous.decode_pace[i] : 0.0);
+    plan.due_pressure[i] = detail::readable(demand[i].due_pressure, goes_on ? previous.due_pressure[i] : 0.0);
+    raw[i] = plan.decode_pace[i] + plan.due_pressure[i];
+  }
   bool exactly = false;
 
   if (config.policy == Policy::water_fill) {
@@ -289,9 +297,8 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
     bool calm = true;
     for (std::size_t i = 0; i < n; ++i) {
       const HeldNeed held = same_policy ? previous.held[i] : HeldNeed{};
-      const double raw = detail::readable(demand[i].need(), held.mean);
-      calm = calm && raw <= even;
-      plan.held[i] = detail::hold(config, held, raw, even, elapsed_s);
+      calm = calm && raw[i] <= even;
+      plan.held[i] = detail::hold(config, held, raw[i], even, elapsed_s);
     }
     const std::uint32_t calm_before = same_policy ? previous.calm_ticks : 0;
     plan.calm_ticks = calm ? std::min(calm_before + 1, kEvenTicks) : 0;
@@ -307,7 +314,7 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
   } else {
     detail::Vector weight{};
     for (std::size_t i = 0; i < n; ++i) {
-      plan.need[i] = detail::readable(demand[i].need(), goes_on ? previous.need[i] : 0.0);
+      plan.need[i] = raw[i];
       weight[i] =
           detail::readable_weight(config.policy == Policy::queue_length ? demand[i].waiting
                                   : config.policy == Policy::max_weight ? demand[i].waiting * demand[i].service_rate_rps
@@ -327,7 +334,7 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
             before >= 0 && weight[static_cast<std::size_t>(before)] > config.boost_clears_work_s;
         plan.boosted = goes_on_boosting ? before : detail::heaviest(weight, n, config.boost_starts_work_s);
         const double most = 1.0 - static_cast<double>(n - 1) * floor;
-        detail::favour(plan, plan.boosted, std::clamp(config.boost_share, even, most), target);
+        detail::favour(plan, plan.boosted, std::clamp(even + config.boost_share, even, most), target);
         break;
       }
       case Policy::water_fill:
@@ -345,13 +352,13 @@ inline void check(const PolicyConfig& config) {
     if (!holds) throw std::invalid_argument(sentence);
   };
   require(config.floor >= 0.0 && config.floor <= 0.5, "floor must be in [0, 0.5]; the default is 0.05");
-  require(config.max_step >= 0.25 && config.max_step <= 1.0, "max_step must be in [0.25, 1]; the default is 0.5");
+  require(config.max_step >= 0.25 && config.max_step <= 1.0, "max_step must be in [0.25, 1]; the default is 0.25");
   require(config.hysteresis >= 0.0 && config.hysteresis <= 0.005,
           "hysteresis must be in [0, 0.005], that is at most half a point; the default is 0.005");
-  require(config.boost_share > 0.0 && config.boost_share <= 1.0, "boost_share must be in (0, 1]; the default is 0.6");
+  require(config.boost_share >= 0.0 && config.boost_share <= 1.0, "boost_share must be in [0, 1]; the default is 0.2");
   require(config.boost_clears_work_s >= 0.0 && config.boost_clears_work_s <= config.boost_starts_work_s,
           "boost_clears_work_s must be in [0, boost_starts_work_s]; the defaults are 0.1 and 1.0");
-  require(config.need_memory.count() >= 0, "need_memory must not be negative; the default is 2 s");
+  require(config.need_memory.count() >= 0, "need_memory must not be negative; the default is 3 s");
   require(config.jitter >= 0.0 && config.jitter < 1.0, "jitter must be in [0, 1); the default is 0.06");
   require(config.jump > 0.0 && config.jump < 10.0, "jump must be in (0, 10); the default is 0.24");
 }
