@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeta import build_info
+from zeta import build_info, engine_tables
 from zeta._core import EngineSpec, run_open_loop
-from zeta.sim import engine_tables
-from zeta.sim._kernel_times import KernelTimes, StepConstants, profile_kernel_times, read_rows
+from zeta.engine_tables._kernel_times import KernelTimes, StepConstants, profile_kernel_times, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "tests" / "data" / "engines"

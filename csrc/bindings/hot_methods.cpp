@@ -78,7 +78,7 @@ PyRouter& router_of(PyObject* self) {
 
 /// Runs `body` and turns what it throws into a Python error.
 template <class Body>
-PyObject* guarded(Body&& body) noexcept {
+PyObject* guarded(Body&& body) {  // not noexcept: see without_gil
   try {
     return body();
   } catch (py::error_already_set& error) {
@@ -270,13 +270,19 @@ PyObject* submit(PyObject* object, PyObject* const* args, Py_ssize_t positional,
 PyObject* poll_now(PyRouter& self, runtime::Router& router, std::uint8_t channel, std::size_t most) {
   PyObject* list = PyList_New(0);
   if (list == nullptr) throw py::error_already_set();
-  if (!router.has_ready(channel)) return list;
+  if (!router.has_ready(channel)) {
+    router.waker(channel).clear();
+    if (!router.has_ready(channel)) return list;
+  }
   bool has_failed = false;
-  router.poll(channel, most, [&](const sched::Placement& placement) {
-    PyObject* lease = make_lease(self, placement);
-    has_failed |= lease == nullptr || PyList_Append(list, lease) != 0;
-    Py_XDECREF(lease);
-  });
+  router.poll(
+      channel, most,
+      [&](const sched::Placement& placement) {
+        PyObject* lease = make_lease(self, placement);
+        has_failed |= lease == nullptr || PyList_Append(list, lease) != 0;
+        Py_XDECREF(lease);
+      },
+      router.now());
   if (!has_failed) return list;
   Py_DECREF(list);
   throw py::error_already_set();
@@ -290,21 +296,14 @@ PyObject* poll_waiting(PyRouter& self, std::uint8_t channel, std::size_t most, d
   const Instant start = clock.now();
   for (;;) {
     runtime::Router& router = self.open();
-    runtime::Waker& waker = router.waker(channel);
-    const int fd = waker.fd();
-    waker.clear();
+    const int fd = router.waker(channel).fd();
     PyObject* list = poll_now(self, router, channel, most);
     if (PyList_GET_SIZE(list) > 0) return list;
     const double left_s = timeout_s - to_seconds(clock.now() - start);
     if (!is_forever && left_s <= 0.0) return list;
     Py_DECREF(list);
     const int slice_ms = is_forever ? kSliceMs : std::min(kSliceMs, static_cast<int>(std::ceil(left_s * 1e3)));
-    self.waiters.fetch_add(1, std::memory_order_relaxed);  // a count, under the GIL as close is
-    // No guard object: at interpreter exit this thread may be ended while it asks for the GIL.
-    Py_BEGIN_ALLOW_THREADS;
-    (void)runtime::Waker::wait(fd, slice_ms);
-    self.waiters.fetch_sub(1, std::memory_order_relaxed);  // a count; the router is not touched after it
-    Py_END_ALLOW_THREADS;
+    without_gil(self, [fd, slice_ms] { (void)runtime::Waker::wait(fd, slice_ms); });
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
 }

@@ -1,6 +1,7 @@
 #include "py_router.hpp"
 
 #include <chrono>
+#include <system_error>
 #include <thread>
 
 namespace py = pybind11;
@@ -38,7 +39,8 @@ void PyRouter::close() {
   const py::gil_scoped_release released;
   router->stop();
   // Blocked pollers wake, find the router closed and leave; the router goes after the last of them.
-  while (waiters.load(std::memory_order_relaxed) > 0) {  // a count; nothing is read because of it
+  // E142: acquire, pairs with the release in without_gil.
+  while (users.load(std::memory_order_acquire) > 0) {
     router->wake_all();
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
@@ -46,13 +48,22 @@ void PyRouter::close() {
 
 void PyRouter::reset_after_fork() {
   if (router_ == nullptr) return;
-  (void)router_.release();                      // its thread and locks belong to the parent: leaked, not destroyed
-  waiters.store(0, std::memory_order_relaxed);  // the child has one thread
+  (void)router_.release();                    // its thread and locks belong to the parent: leaked, not destroyed
+  users.store(0, std::memory_order_relaxed);  // the child has one thread
   is_started_ = false;
   build();
 }
 
-void PyRouter::log_to(const std::string& path, const std::string& header) { open().log_to(path, header); }
+void PyRouter::log_to(const std::string& path, const std::string& header) {
+  runtime::Router& router = open();
+  try {
+    router.log_to(path, header);
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw py::error_already_set();
+  }
+}
 
 TenantId PyRouter::tenant(PyObject* name) {
   if (name == Py_None || name == nullptr) return TenantId{0};

@@ -75,7 +75,7 @@ class PyRouter {
   Names replica_names;
   Names replica_urls;
   sched::SchedulerConfig config;
-  std::atomic<int> waiters{0};  ///< Threads inside a blocking poll.
+  std::atomic<int> users{0};  ///< Threads that use the router without the GIL; it outlives them. Raised under the GIL.
 
  private:
   [[noreturn]] static void raise_closed();
@@ -89,6 +89,19 @@ class PyRouter {
   std::unique_ptr<runtime::Router> router_;
   pybind11::dict tenants_;
 };
+
+/// Runs `body` without the GIL, while `close` leaves the router alone. To be called from frames that a dying thread may
+/// skip: at interpreter exit CPython (before 3.14) ends a daemon thread that asks for the GIL by unwinding it. So there
+/// is no destructor that takes the GIL, no noexcept above this call, and no frame that owns a Python object alone.
+template <class Body>
+void without_gil(PyRouter& self, Body&& body) {
+  self.users.fetch_add(1, std::memory_order_relaxed);  // a count, under the GIL as close is
+  PyThreadState* const thread = PyEval_SaveThread();
+  body();
+  // E142: release, pairs with the acquire in close: what was done to the router comes before its end.
+  self.users.fetch_sub(1, std::memory_order_release);
+  PyEval_RestoreThread(thread);
+}
 
 /// The methods that are called per request, as plain vectorcall functions on the bound class: pybind11's dispatcher
 /// would cost more than the scheduler.

@@ -66,10 +66,14 @@ class Router {
     after_event();
   }
 
-  /// Hands out placements; see SharedScheduler::poll.
+  /// Hands out placements; see SharedScheduler::poll. The waker stays readable while some are left.
   template <class Take>
-  std::size_t poll(std::uint8_t channel, std::size_t most, Take&& take) noexcept {
-    return shared_.poll(channel, most, take, log_ ? now() : Instant{});
+  std::size_t poll(std::uint8_t channel, std::size_t most, Take&& take, Instant at) noexcept {
+    Waker& waker = wakers_[channel];
+    waker.clear();
+    const std::size_t taken = shared_.poll(channel, most, take, at);
+    if (shared_.has_ready_hint(channel)) waker.wake();  // more than `most` were ready
+    return taken;
   }
 
   template <class Visit>

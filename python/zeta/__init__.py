@@ -14,19 +14,24 @@ from zeta._core import build_info
 from zeta._paths import get_cmake_dir, get_include
 from zeta._version import __version__
 from zeta.config import Device, Model, Replica, Tenant
-from zeta.errors import Rejected, ZetaError
+from zeta.errors import Rejected, UnknownTicket, ZetaError
+from zeta.scheduler import LogReplay, Router, replay_log
 from zeta.types import Outcome
 
 __all__ = [
     "Device",
+    "LogReplay",
     "Model",
     "Outcome",
     "Rejected",
     "Replica",
+    "Router",
     "Tenant",
+    "UnknownTicket",
     "ZetaError",
     "__version__",
     "build_info",
     "get_cmake_dir",
     "get_include",
+    "replay_log",
 ]

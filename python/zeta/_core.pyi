@@ -186,40 +186,82 @@ class SchedulerConfig:
     def __init__(
         self,
         *,
-        order: str,
-        admission: str,
-        share: SharePolicyConfig,
-        max_queued: typing.SupportsInt | typing.SupportsIndex,
-        max_running: typing.SupportsInt | typing.SupportsIndex,
-        max_tenants: typing.SupportsInt | typing.SupportsIndex,
-        max_replicas: typing.SupportsInt | typing.SupportsIndex,
-        bands: typing.SupportsInt | typing.SupportsIndex,
-        promise_ms: typing.SupportsFloat | typing.SupportsIndex,
-        promise_take_cap: typing.SupportsFloat | typing.SupportsIndex,
-        lower_band_share: typing.SupportsFloat | typing.SupportsIndex,
-        max_hold_ms: typing.SupportsFloat | typing.SupportsIndex,
-        hold_quality_gap: typing.SupportsFloat | typing.SupportsIndex,
-        tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        order: str = "edf",
+        admission: str = "queue",
+        share: SharePolicyConfig | None = None,
+        max_queued: typing.SupportsInt | typing.SupportsIndex = 100000,
+        max_running: typing.SupportsInt | typing.SupportsIndex = 16384,
+        max_tenants: typing.SupportsInt | typing.SupportsIndex = 256,
+        max_replicas: typing.SupportsInt | typing.SupportsIndex = 256,
+        bands: typing.SupportsInt | typing.SupportsIndex = 4,
+        promise_ms: typing.SupportsFloat | typing.SupportsIndex = 20000.0,
+        promise_take_cap: typing.SupportsFloat | typing.SupportsIndex = 0.25,
+        lower_band_share: typing.SupportsFloat | typing.SupportsIndex = 0.05,
+        max_hold_ms: typing.SupportsFloat | typing.SupportsIndex = 2000.0,
+        hold_quality_gap: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+        tenant_quantum_ms: typing.SupportsFloat | typing.SupportsIndex = 250.0,
+        eta_quantile_factor: typing.SupportsFloat | typing.SupportsIndex = 1.5,
+        tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = [],
     ) -> None: ...
-    def add_device(self, *, is_shared: bool, prefill_budget: typing.SupportsFloat | typing.SupportsIndex) -> int: ...
+    def add_device(
+        self, *, is_shared: bool = True, prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 0.9
+    ) -> int: ...
     def add_model(
         self,
         *,
         quality: typing.SupportsFloat | typing.SupportsIndex,
         service: ServiceModel,
         device: typing.SupportsInt | typing.SupportsIndex,
-        max_context_tokens: typing.SupportsInt | typing.SupportsIndex,
-        tpot_slo_ms: typing.SupportsFloat | typing.SupportsIndex,
-        mean_output_tokens: typing.SupportsFloat | typing.SupportsIndex,
+        max_context_tokens: typing.SupportsInt | typing.SupportsIndex = 131072,
+        tpot_slo_ms: typing.SupportsFloat | typing.SupportsIndex = 100.0,
+        mean_output_tokens: typing.SupportsFloat | typing.SupportsIndex = 256.0,
     ) -> int: ...
     def add_replica(
         self,
         *,
         model: typing.SupportsInt | typing.SupportsIndex,
-        max_in_flight: typing.SupportsInt | typing.SupportsIndex,
-        max_batch: typing.SupportsInt | typing.SupportsIndex,
-        kv_tokens: typing.SupportsInt | typing.SupportsIndex,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 64,
+        max_batch: typing.SupportsInt | typing.SupportsIndex = 256,
+        kv_tokens: typing.SupportsInt | typing.SupportsIndex = 1048576,
     ) -> int: ...
+    @property
+    def admission(self) -> str: ...
+    @property
+    def bands(self) -> int: ...
+    @property
+    def devices(self) -> list: ...
+    @property
+    def eta_quantile_factor(self) -> float: ...
+    @property
+    def hold_quality_gap(self) -> float: ...
+    @property
+    def lower_band_share(self) -> float: ...
+    @property
+    def max_hold_ms(self) -> float: ...
+    @property
+    def max_queued(self) -> int: ...
+    @property
+    def max_replicas(self) -> int: ...
+    @property
+    def max_running(self) -> int: ...
+    @property
+    def max_tenants(self) -> int: ...
+    @property
+    def models(self) -> list: ...
+    @property
+    def order(self) -> str: ...
+    @property
+    def promise_ms(self) -> float: ...
+    @property
+    def promise_take_cap(self) -> float: ...
+    @property
+    def replicas(self) -> list: ...
+    @property
+    def share(self) -> SharePolicyConfig: ...
+    @property
+    def tenant_quantum_ms(self) -> float: ...
+    @property
+    def tenant_weights(self) -> list[float]: ...
 
 class Lease:
     """

@@ -7,6 +7,7 @@
     ├─ TraceError (also ValueError)      a trace file that cannot be read, with its line
     ├─ MissingExtraError (also ImportError)   an optional package, with the command that gets it
     ├─ ClosedError · NotReadyError
+    ├─ UnknownTicket (also KeyError)     never issued, or ended too long ago to be kept
     ├─ MonitorError  ─ ProbeUnavailable
     ├─ ForecastError ─ ModelLoadError · SchemaMismatch
     ├─ Rejected                          from `lease` only: outcome, eta_ms, retry_after_s
@@ -32,6 +33,7 @@ __all__ = [
     "Rejected",
     "SchemaMismatch",
     "TraceError",
+    "UnknownTicket",
     "ZetaError",
 ]
 
@@ -117,6 +119,13 @@ class ClosedError(ZetaError):
 
 class NotReadyError(ZetaError):
     """The object exists but cannot serve yet, or not any more."""
+
+
+class UnknownTicket(ZetaError, KeyError):
+    """A ticket that this router never issued, or whose request ended so long ago that it is no longer kept."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class MonitorError(ZetaError):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from zeta import engine_tables
 from zeta.errors import ConfigError
-from zeta.sim import engine_tables
 
 DATA = Path(engine_tables.__file__).resolve().parent.parent / "artefacts" / "engines"
 KIND = "h200-sxm-141gb"

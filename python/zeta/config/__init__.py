@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zeta.config._convert import from_mapping
 from zeta.config._load import ENV_PREFIX, load, loads
 from zeta.config._schema import (
     ADMISSIONS,
@@ -48,6 +49,7 @@ __all__ = [
     "Scheduler",
     "Tenant",
     "default_fleet",
+    "from_mapping",
     "load",
     "loads",
 ]

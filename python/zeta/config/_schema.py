@@ -95,8 +95,13 @@ class Scheduler(_Checked):
     tick_interval_ms: float = knob(
         50.0, "200 ms costs 0.02 points of attainment against this, 1 s costs 0.1", unit="ms", low=1, high=60_000
     )
+    max_running: int = knob(16_384, "bounds memory; 256 replicas of 64 each", unit="requests", low=1)
+    max_replicas: int = knob(256, "bounds memory: replicas that can be there at once", low=1, high=MAX_REPLICAS)
     max_hold_ms: float = knob(
-        1000.0, "a request held for a better model must still be able to start within 1 s", unit="ms", low=0
+        2000.0, "longest wait for a stronger model; at most half of the time to spare is used", unit="ms", low=0
+    )
+    hold_quality_gap: float = knob(
+        0.10, "P(good answer) that a weaker model may lose before a request waits", unit="probability", low=0, high=1
     )
     promise_take_cap: float = knob(
         0.25,
@@ -108,22 +113,20 @@ class Scheduler(_Checked):
     lower_band_share: float = knob(
         0.05, "enough for progress below a busy band, too little to hurt it", unit="fraction of takes", low=0, high=1
     )
-    bands: int = knob(4, "urgent, normal, batch, idle", unit="priority classes", low=1, high=16)
+    bands: int = knob(4, "urgent, normal, batch, idle", unit="priority classes", low=1, high=8)
     max_tenants: int = knob(
         256, "bounds memory: a waiting tenant owns a small heap", unit="tenants", low=1, high=65_535
     )
-    max_eligible_sets: int = knob(
-        16, "distinct sets of eligible models with a queue of their own; more share one", unit="sets", low=1, high=256
+    tenant_quantum_ms: float = knob(
+        250.0, "GPU time that a tenant of weight 1 takes per round: about one long request", unit="ms", low=1
     )
-    eta_quantile: float = knob(0.9, "admission promises what holds nine times in ten", low=0.5, high=0.999)
+    eta_quantile_factor: float = knob(1.5, "p90 of a wait over its mean, until waits are measured", low=1, high=10)
     share_floor: float = knob(
         0.05, "a calm model keeps a foot in the door; at most 1/2n", unit="share", low=0, high=0.5
     )
     share_step: float = knob(0.25, "most that a share moves in one tick", unit="share", low=0.25, high=1)
     share_hysteresis: float = knob(0.005, "smaller moves are not worth a change", unit="share", low=0, high=0.005)
     boost_share: float = knob(0.2, "what policy 'boost' adds to the most backed-up model", unit="share", low=0, high=1)
-    outcomes_kept: int = knob(65_536, "final outcomes that stay readable", unit="requests", low=1)
-    decisions_kept: int = knob(4096, "decisions that stay explainable", unit="decisions", low=0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +174,7 @@ class Model(_Checked):
     max_context_tokens: int | None = knob(None, "None: only KV memory bounds it", unit="tokens", low=1)
     ttft_slo_ms: float | None = knob(None, "None: 1 to 3 s by the model's rank in quality", unit="ms", low=1)
     tpot_slo_ms: float = knob(100.0, "10 tokens/s, faster than people read", unit="ms per output token", low=1)
+    mean_output_tokens: float = knob(256.0, "until completions teach better", unit="tokens", low=1)
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
@@ -184,6 +188,9 @@ class Device(_Checked):
     name: str = needed("what models call it")
     kind: str | None = knob(None, "None: times are learned; the simulator needs it, such as 'h200-sxm-141gb'")
     colocation: Colocation = knob("timeslice", "what happens when processes share a GPU and nobody set up more")
+    prefill_budget: float = knob(
+        0.9, "prefill in flight, as a part of the TPOT SLO that decoding leaves free", unit="fraction", low=0, high=10
+    )
     swap_s: float = knob(10.0, "a 14B model in bf16 (29.5 GB) read at 3 GB/s", unit="s", low=0)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,10 @@
+"""Decides which waiting request goes to which replica next: the router, and the settings of its core."""
+
+from __future__ import annotations
+
+from zeta._core import Lease
+from zeta.scheduler._decision_log import LogReplay, replay_log
+from zeta.scheduler._native_config import Names, native_config
+from zeta.scheduler._router import Router
+
+__all__ = ["Lease", "LogReplay", "Names", "Router", "native_config", "replay_log"]
