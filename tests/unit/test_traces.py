@@ -272,7 +272,7 @@ def test_whether_a_late_row_is_refused_does_not_depend_on_the_block_size(tmp_pat
         ("t.csv", b"workload,t_s,rate_rps\nm,0,1\n", "rate series"),
         ("t.csv", b"\xff\xfe\x00", "not UTF-8"),
         ("t.csv.gz", b"arrival_ms", "no sound gzip"),
-        ("t.csv.gz", gzip.compress(b"arrival_ms,prompt_tokens,output_tokens\n1,2,3\n")[:-12], "cut short"),
+        ("t.csv.gz", gzip.compress(b"arrival_ms,prompt_tokens,output_tokens\n1,2,3\n", mtime=0)[:-12], "cut short"),
         ("t.jsonl", b"[1]\n", "line 1 is no JSON object"),
         ("t.jsonl", b"nonsense\n", "line 1 is no JSON object"),
         ("t.parquet", b"PAR1", "cannot read"),
