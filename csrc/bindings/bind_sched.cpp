@@ -142,7 +142,7 @@ std::optional<std::pair<double, double>> eta_ms(PyRouter& self, std::uint64_t ti
 }
 
 constexpr const char* kReasonNames[] = {"earliest_deadline", "promise",       "late",
-                                        "lower_band",        "arrival_order", "kv_freed"};
+                                        "lower_band",        "arrival_order", "passed_ahead"};
 
 double ms_between(Instant from, Instant to) { return to_seconds(to - from) * 1e3; }
 
@@ -177,9 +177,9 @@ py::object explain(PyRouter& self, std::uint64_t ticket) {
   });
   py::dict answer;
   answer["ticket"] = ticket;
-  if (found.live && (found.live->phase == sched::Phase::waiting || found.live->phase == sched::Phase::parked)) {
+  if (found.live && found.live->phase == sched::Phase::waiting) {
     const sched::Slot& s = *found.live;
-    answer["state"] = s.phase == sched::Phase::parked ? "waiting_for_kv" : "waiting";
+    answer["state"] = "waiting";
     answer["waited_ms"] = ms_between(s.arrival, now);
     answer["waits_for"] = names_in(self, s.waits_for);
     answer["could_use"] = names_in(self, s.request.allowed);

@@ -15,10 +15,9 @@ struct Replica {
   bool is_draining = false;
   std::uint32_t in_flight = 0;  ///< Placed and not ended.
   std::uint32_t max_batch = 0;
-  std::uint64_t kv_tokens = 0;               ///< Capacity.
-  std::uint64_t kv_reserved = 0;             ///< Prompt and expected output of what is in flight.
-  Duration prefill_in_flight{0};             ///< Predicted prefill time of what has no first token yet.
-  std::uint32_t reserved_for = 0xFFFFFFFFU;  ///< Slot of a large request for which this replica is being emptied.
+  std::uint64_t kv_tokens = 0;    ///< Capacity.
+  std::uint64_t kv_reserved = 0;  ///< Prompt and expected output of what is in flight.
+  Duration prefill_in_flight{0};  ///< Predicted prefill time of what has no first token yet.
   Window window;
 
   [[nodiscard]] bool has_slot() const noexcept {

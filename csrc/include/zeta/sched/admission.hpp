@@ -103,21 +103,32 @@ namespace zeta::sched {
   return {mean, duration_from_seconds(wait_s * config.eta_quantile_factor)};
 }
 
+/// KV tokens to set aside: of many requests in flight each is, on average, half way through its answer.
+[[nodiscard]] inline std::uint64_t tokens_to_reserve(const Model& model, const Request& request) noexcept {
+  return std::uint64_t{request.prompt_tokens} + expected_output(model, request) / 2;
+}
+
+/// GPU-seconds that a request would add to a model now. Where models share a device, a decode step costs nearly the
+/// same for one sequence as for many: a model that decodes already is cheaper than an idle one, and work gathers on
+/// few.
+[[nodiscard]] inline double work_now_s(const Fleet& fleet, const Slot& s, ModelId id) noexcept {
+  ServiceModel service = fleet[id].config.service;
+  if (fleet.device_of(id).config.is_shared) service.reference_batch = static_cast<double>(fleet[id].running + 1);
+  return service.work_s(s.request.prompt_tokens, s.expected_output);
+}
+
 /// The score of one model for one waiting request (score::suitability), at the moment's load.
 [[nodiscard]] inline double suitability_of(const Fleet& fleet, const SchedulerConfig& config, const Slot& s, ModelId id,
                                            Instant now) noexcept {
   const Model& model = fleet[id];
   const ServiceModel& service = model.config.service;
-  const double prompt = s.request.prompt_tokens;
   double dearest_s = 1e-12;
-  for_each_model(s.waits_for, [&](ModelId other) {
-    dearest_s = std::max(dearest_s, fleet[other].config.service.work_s(prompt, s.expected_output));
-  });
+  for_each_model(s.waits_for, [&](ModelId other) { dearest_s = std::max(dearest_s, work_now_s(fleet, s, other)); });
   const Instant deadline = s.request.first_token_deadline;
   score::Features features;
   features.p_good = s.request.complexity < 0.0F ? 0.0 : p_good(model, s.request);
-  features.relative_cost = service.work_s(prompt, s.expected_output) / dearest_s;
-  features.first_token_s = service.prefill_s(prompt) + model.start_lag_s;
+  features.relative_cost = work_now_s(fleet, s, id) / dearest_s;
+  features.first_token_s = service.prefill_s(s.request.prompt_tokens) + model.start_lag_s;
   features.time_left_s = deadline == kNever ? 1e9 : to_seconds(deadline - now);
   const ReplicaId remembered = fleet.remembered(s.request.affinity_key);
   features.has_affinity = remembered != kNoReplica && fleet.replica(remembered).model == id;

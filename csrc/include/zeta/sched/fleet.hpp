@@ -15,6 +15,7 @@
 #include "zeta/share/demand.hpp"
 #include "zeta/share/device_shares.hpp"
 #include "zeta/share/policy.hpp"
+#include "zeta/share/size_histogram.hpp"
 
 namespace zeta::sched {
 
@@ -28,7 +29,6 @@ struct Model {
   std::uint32_t waiting = 0;        ///< Requests whose work stands in `demand`.
   std::uint32_t running = 0;        ///< Placed and not ended.
   std::uint32_t decoding = 0;       ///< First token seen.
-  std::uint32_t parked = 0;         ///< Set aside until their tokens fit.
   std::int64_t context_tokens = 0;  ///< Expected, of what decodes.
   double mean_output_tokens = 0.0;
   double start_lag_s = 0.0;  ///< Placement to first token beyond the predicted prefill, recent mean.
@@ -48,6 +48,8 @@ struct Device {
   share::DeviceShares shares;
   share::Plan plan;
   Duration prefill_in_flight{0};  ///< Predicted, of placed requests without a first token.
+  share::SizeHistogram waiting_sizes;
+  Duration give_up_above = Duration::max();  ///< In overload: larger requests wait until the others are served.
 };
 
 /// Models, devices and replicas, and which of them have room. One owner.
@@ -86,9 +88,6 @@ class Fleet {
   [[nodiscard]] ModelMask served() const noexcept { return served_; }
   /// Every model that can take a request now: a free place in a window, budget left on its device.
   [[nodiscard]] ModelMask open() const noexcept { return open_; }
-  /// As open(), without the rule that holds a model for requests set aside: for those requests themselves.
-  [[nodiscard]] ModelMask open_for_parked() const noexcept { return open_for_parked_; }
-
   /// A free replica number is taken; kNoReplica when all are in use.
   [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& config) noexcept {
     for (std::size_t i = 0; i < replicas_.size(); ++i) {
@@ -157,8 +156,7 @@ class Fleet {
 
   /// The least loaded replica of a model with room for `tokens`; one that holds the prefix, if it is not overloaded.
   /// Load is bounded relative to the mean as in consistent hashing with bounded loads (Mirrokni et al., 2018).
-  [[nodiscard]] ReplicaId choose_replica(ModelId id, std::uint64_t tokens, std::uint64_t affinity_key,
-                                         SlotIndex slot) const noexcept {
+  [[nodiscard]] ReplicaId choose_replica(ModelId id, std::uint64_t tokens, std::uint64_t affinity_key) const noexcept {
     const Model& model = (*this)[id];
     const ReplicaId remembered = affinity_.find(affinity_key);
     ReplicaId best = kNoReplica;
@@ -167,7 +165,7 @@ class Fleet {
     for (const ReplicaId candidate : model.replicas) {
       const route::Replica& r = replica(candidate);
       total_in_flight += r.in_flight;
-      if (!r.has_slot() || !r.fits(tokens) || (r.reserved_for != kNull && r.reserved_for != slot)) continue;
+      if (!r.has_slot() || !r.fits(tokens)) continue;
       if (candidate == remembered) remembered_has_room = true;
       if (best == kNoReplica || is_less_loaded(r, replica(best))) best = candidate;
     }
@@ -217,8 +215,6 @@ class Fleet {
   }
 
  private:
-  static constexpr std::uint32_t kMostParked = 4;  ///< Per model; see Scheduler::park.
-
   static Device make_device(const SchedulerConfig& config, std::size_t index) {
     std::vector<ModelId> models;
     ModelMask members;
@@ -227,7 +223,8 @@ class Fleet {
       models.push_back(id(m));
       members.insert(id(m));
     }
-    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}};
+    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}, {},
+            Duration::max()};
   }
 
   static ModelId id(std::size_t index) noexcept { return ModelId{static_cast<std::uint8_t>(index)}; }
@@ -255,10 +252,7 @@ class Fleet {
 
   void set_open(ModelId id, bool is_open) noexcept {
     open_.erase(id);
-    open_for_parked_.erase(id);
-    if (!is_open) return;
-    open_for_parked_.insert(id);
-    if ((*this)[id].parked < kMostParked) open_.insert(id);
+    if (is_open) open_.insert(id);
   }
 
   [[nodiscard]] bool device_has_budget(const Device& device) const noexcept {
@@ -303,7 +297,6 @@ class Fleet {
   std::array<std::uint64_t, kMaxModels> largest_kv_{};
   ModelMask served_;
   ModelMask open_;
-  ModelMask open_for_parked_;
 };
 
 }  // namespace zeta::sched

@@ -113,10 +113,10 @@ class Scheduler {
     enter_waiting(slot, now, true);
   }
 
-  /// Places until no waiting request fits any open model.
+  /// Places until no waiting request that may be taken fits any open model.
   void settle(Instant now) noexcept {
-    if (parked_count_ > 0) retry_parked(now);
-    while (waiting_.size() > 0 && !fleet_.open().empty() && place_one(now)) {
+    blocked_ = ModelMask{};
+    while (waiting_.size() > 0 && !open().empty() && place_one(now)) {
     }
   }
 
@@ -166,7 +166,7 @@ class Scheduler {
     if (slot == kNull) return false;
     log(Event::cancel, ticket, now);
     Slot& s = slab_[slot];
-    if (s.phase == Phase::waiting || s.phase == Phase::parked) {
+    if (s.phase == Phase::waiting) {
       leave_waiting(slot, now);
       end_waiting(slot, Outcome::cancelled, Duration{0});
     } else {
@@ -218,7 +218,24 @@ class Scheduler {
     for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
       if (fleet_.device(d).config.is_shared) set_plan(d, plan(d, fleet_.device(d).plan, now));
     }
+    note_overload(now);
     settle(now);
+  }
+
+  /// Decides up to which size requests are served in time while feasible work exceeds what a device can do.
+  void note_overload(Instant now) noexcept {
+    for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
+      Device& device = fleet_.device(d);
+      if (!device.config.is_shared || config_.order == Order::fifo) continue;
+      double need = 0.0;
+      double pace = 0.0;
+      for (const ModelId id : device.models) {
+        need += fleet_[id].demand.feasible_need(now);
+        pace += fleet_[id].decode_pace();
+      }
+      const double room = kOverloadRoom * std::max(1.0 - 0.75 * pace, 0.05);
+      device.give_up_above = need <= room ? Duration::max() : device.waiting_sizes.largest_within(room / need);
+    }
   }
 
   /// What `tick` would put into force on a shared device now. Changes nothing.
@@ -284,7 +301,7 @@ class Scheduler {
   [[nodiscard]] std::optional<Outcome> outcome(Ticket ticket) const noexcept {
     if (const SlotIndex slot = slab_.find(ticket); slot != kNull) {
       const Phase phase = slab_[slot].phase;
-      return phase == Phase::waiting || phase == Phase::parked ? Outcome::queued : Outcome::placed;
+      return phase == Phase::waiting ? Outcome::queued : Outcome::placed;
     }
     const Final* final = finals_.find(ticket);
     return final == nullptr ? std::nullopt : std::optional{final->outcome};
@@ -300,7 +317,7 @@ class Scheduler {
   /// When a waiting request can be expected to start, given what is due before it.
   [[nodiscard]] Estimate estimate(Ticket ticket) const noexcept {
     const SlotIndex slot = slab_.find(ticket);
-    if (slot == kNull || (slab_[slot].phase != Phase::waiting && slab_[slot].phase != Phase::parked)) return {};
+    if (slot == kNull || slab_[slot].phase != Phase::waiting) return {};
     return estimate_start(fleet_, config_, slab_[slot].demand_model, slab_[slot].latest_start);
   }
 
@@ -318,22 +335,26 @@ class Scheduler {
   [[nodiscard]] const Fleet& fleet() const noexcept { return fleet_; }
   [[nodiscard]] const SchedulerConfig& config() const noexcept { return config_; }
   [[nodiscard]] const EventHash& hash() const noexcept { return hash_; }
-  [[nodiscard]] std::uint32_t waiting() const noexcept { return waiting_.size() + parked_count_; }
+  [[nodiscard]] std::uint32_t waiting() const noexcept { return waiting_.size(); }
 
-  /// For checks: a waiting request that some replica could take now, although everything is settled; kNull if none.
-  /// A model on which four requests wait for tokens is held for them by rule and does not count.
+  /// For checks, on a settled scheduler: a waiting request that a replica could take now; kNull if there is none. One
+  /// rule may hold a request although it fits: it stands behind a larger one of its set whose tokens do not fit yet,
+  /// and that one has waited longer than the promise, or too many stand between.
   [[nodiscard]] SlotIndex find_idle_capacity() const noexcept {
+    std::array<bool, WaitingRoom::kSets> is_held{};
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
       const Slot& s = slab_[slot];
-      if (s.phase != Phase::waiting && s.phase != Phase::parked) continue;
-      bool could_start = false;
-      for_each_model(s.waits_for & fleet_.open(), [&](ModelId model) {
-        could_start |= fleet_.choose_replica(model, tokens_for(s.request, model), 0, slot) != kNoReplica;
-      });
-      if (could_start) return slot;
+      if (s.phase == Phase::waiting && !(s.waits_for & fleet_.open()).empty() && !could_start(s)) is_held[s.set] = true;
+    }
+    for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
+      const Slot& s = slab_[slot];
+      if (s.phase == Phase::waiting && !is_held[s.set] && could_start(s)) return slot;
     }
     return kNull;
   }
+
+  /// Models that can take a request in this settling.
+  [[nodiscard]] ModelMask open() const noexcept { return fleet_.open() & ~blocked_; }
 
   [[nodiscard]] std::optional<std::uint64_t> ticket_with_idle_capacity() const noexcept {
     const SlotIndex slot = find_idle_capacity();
@@ -351,8 +372,8 @@ class Scheduler {
   static constexpr double kFeedbackRate = 0.05;
   static constexpr double kOutputRate = 0.02;  ///< Of the running mean of output lengths: about the last 50 answers.
   static constexpr double kLagRate = 0.1;
-  static constexpr std::uint32_t kParkedLooked = 8;  ///< Parked requests tried per settling.
-  static constexpr std::uint32_t kMaxParked = kMaxModels * 4;
+  /// Work is priced at a reference batch; in overload batches are larger and it takes less.
+  static constexpr double kOverloadRoom = 1.3;
 
   static std::uint32_t slab_capacity(const SchedulerConfig& config) {
     const std::uint64_t capacity = std::uint64_t{config.max_queued} + config.max_running;
@@ -454,24 +475,21 @@ class Scheduler {
 
   /// Out of the queues, the backlog and the timers, whatever comes next.
   void leave_waiting(SlotIndex slot, Instant now) noexcept {
-    Slot& s = slab_[slot];
-    if (s.phase == Phase::parked) {
-      unpark(slot);
-    } else {
-      waiting_.remove(slot);
-    }
-    drop_demand(s, now);
+    waiting_.remove(slot);
+    drop_demand(slab_[slot], now);
     clear_timer(slot);
   }
 
   void add_demand(Slot& s, Instant now) noexcept {
     Model& model = fleet_[s.demand_model];
+    fleet_.device_of(s.demand_model).waiting_sizes.add(s.work);
     s.demand_bin = model.demand.add(s.latest_start, s.arrival + config_.promise, s.work, now);
     ++model.waiting;
   }
 
   void drop_demand(const Slot& s, Instant now) noexcept {
     Model& model = fleet_[s.demand_model];
+    fleet_.device_of(s.demand_model).waiting_sizes.remove(s.work);
     model.demand.remove(s.demand_bin, s.arrival + config_.promise, s.work, now);
     --model.waiting;
   }
@@ -529,10 +547,6 @@ class Scheduler {
   // --- placing
   // -----------------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] std::uint64_t tokens_for(const Request& request, ModelId model) const noexcept {
-    return std::uint64_t{request.prompt_tokens} + expected_output(fleet_[model], request);
-  }
-
   struct Choice {
     Offer offer;
     ModelId model = kNoModel;
@@ -545,19 +559,19 @@ class Scheduler {
     ModelMask wanted;
     for (std::size_t set = 0; set < WaitingRoom::kSets; ++set) {
       if (waiting_.set_is_empty(set)) continue;
-      const ModelMask open = waiting_.set_mask(set) & fleet_.open();
-      if (open.empty()) continue;
-      const Offer offer = waiting_.offer(set, open, now);
+      const ModelMask candidates = waiting_.set_mask(set) & open();
+      if (candidates.empty()) continue;
+      const Offer offer = waiting_.offer(set, candidates, now);
       if (offer.slot == kNull) continue;
       const Slot& s = slab_[offer.slot];
-      const ModelId model = most_suitable(fleet_, config_, s, s.waits_for & open, now);
+      const ModelId model = most_suitable(fleet_, config_, s, s.waits_for & candidates, now);
       Choice& choice = best[index_of(model)];
       if (!wanted.contains(model) || waiting_.goes_before(offer, choice.offer)) choice = {offer, model};
       wanted.insert(model);
     }
     if (wanted.empty()) return false;
     const ModelId model = model_in_turn(wanted);
-    place_or_park(best[index_of(model)].offer, model, now);
+    take_offer(best[index_of(model)].offer, model, now);
     return true;
   }
 
@@ -569,36 +583,73 @@ class Scheduler {
     return device.config.is_shared ? device.shares.pick(wanted & device.shares.members()) : first;
   }
 
-  void place_or_park(const Offer& offer, ModelId preferred, Instant now) noexcept {
-    Slot& s = slab_[offer.slot];
-    ModelId model = preferred;
-    ReplicaId replica = fleet_.choose_replica(model, tokens_for(s.request, model), s.request.affinity_key, offer.slot);
-    if (replica == kNoReplica) {  // its tokens do not fit there now; perhaps elsewhere
-      for_each_model(s.waits_for & fleet_.open(), [&](ModelId other) {
-        if (replica != kNoReplica || other == preferred) return;
-        model = other;
-        replica = fleet_.choose_replica(other, tokens_for(s.request, other), s.request.affinity_key, offer.slot);
-      });
-    }
-    if (replica == kNoReplica) {
-      park(offer);
-      return;
-    }
-    if (config_.order == Order::edf && offer.reason == Reason::earliest_deadline && !s.is_rekeyed) {
-      const Instant latest = latest_start_here(fleet_, config_, s, model);
-      if (latest < now) {  // feasible on the model it was priced for, not on this one
-        s.is_rekeyed = true;
-        drop_demand(s, now);
-        waiting_.rekey(offer.slot, latest, now);
-        add_demand(s, now);
+  /// Places an offered request, or puts it right first: then the next round offers anew.
+  void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
+    if (gives_up(offer, now) || is_rekeyed_for(offer, preferred, now)) return;
+    Seat seat = seat_for(slab_[offer.slot], preferred);
+    if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
+      const ModelMask wanted = slab_[offer.slot].waits_for;
+      offer = waiting_.passing(offer, now, [&](SlotIndex slot) { return could_start(slab_[slot]); });
+      if (offer.slot == kNull) {
+        blocked_ = blocked_ | wanted;
         return;
       }
+      seat = seat_for(slab_[offer.slot], preferred);
     }
-    record(offer, model, replica, now);
-    waiting_.take(offer);
-    drop_demand(s, now);
+    record(offer, seat.model, seat.replica, now);
+    waiting_.take(offer, now);
+    drop_demand(slab_[offer.slot], now);
     clear_timer(offer.slot);
-    place(offer.slot, model, replica, now);
+    place(offer.slot, seat.model, seat.replica, now);
+  }
+
+  struct Seat {
+    ModelId model = kNoModel;
+    ReplicaId replica = kNoReplica;
+  };
+
+  /// A replica with room for the request: of the preferred model, else of any other that may serve it.
+  [[nodiscard]] Seat seat_for(const Slot& s, ModelId preferred) const noexcept {
+    Seat seat{preferred, s.waits_for.contains(preferred) ? replica_for(s, preferred) : kNoReplica};
+    if (seat.replica != kNoReplica) return seat;
+    for_each_model(s.waits_for & fleet_.open(), [&](ModelId other) {
+      if (seat.replica == kNoReplica && other != preferred) seat = {other, replica_for(s, other)};
+    });
+    return seat;
+  }
+
+  [[nodiscard]] ReplicaId replica_for(const Slot& s, ModelId model) const noexcept {
+    return fleet_.choose_replica(model, tokens_to_reserve(fleet_[model], s.request), s.request.affinity_key);
+  }
+
+  [[nodiscard]] bool could_start(const Slot& s) const noexcept { return seat_for(s, kNoModel).replica != kNoReplica; }
+
+  /// In overload somebody must be late. The fewest are if the largest are (see share::SizeHistogram), so those wait
+  /// with the late ones, under the same promise.
+  [[nodiscard]] bool gives_up(const Offer& offer, Instant now) noexcept {
+    const Slot& s = slab_[offer.slot];
+    if (offer.reason != Reason::earliest_deadline || s.is_rekeyed) return false;
+    if (s.work <= fleet_.device_of(s.demand_model).give_up_above) return false;
+    rekey(offer.slot, now - Duration{1}, now);
+    return true;
+  }
+
+  /// A request that was feasible on the model it was priced for, but is not on this one.
+  [[nodiscard]] bool is_rekeyed_for(const Offer& offer, ModelId model, Instant now) noexcept {
+    const Slot& s = slab_[offer.slot];
+    if (offer.reason != Reason::earliest_deadline || s.is_rekeyed) return false;
+    const Instant latest = latest_start_here(fleet_, config_, s, model);
+    if (latest >= now) return false;
+    rekey(offer.slot, latest, now);
+    return true;
+  }
+
+  void rekey(SlotIndex slot, Instant latest_start, Instant now) noexcept {
+    Slot& s = slab_[slot];
+    s.is_rekeyed = true;
+    drop_demand(s, now);
+    waiting_.rekey(slot, latest_start, now);
+    add_demand(s, now);
   }
 
   void place(SlotIndex slot, ModelId model, ReplicaId replica, Instant now) noexcept {
@@ -607,7 +658,7 @@ class Scheduler {
     s.replica = replica;
     s.placed_at = now;
     price_on(s, model);
-    s.reserved_tokens = tokens_for(s.request, model);
+    s.reserved_tokens = tokens_to_reserve(fleet_[model], s.request);
     Device& device = fleet_.device_of(model);
     if (device.config.is_shared) device.shares.charge(model, s.work);
     const bool had_slot = fleet_.replica(replica).has_slot();
@@ -645,74 +696,6 @@ class Scheduler {
       decision.alternatives[count++] = {other, static_cast<float>(suitability_of(fleet_, config_, s, other, now))};
     });
     decisions_.add(decision);
-  }
-
-  // --- requests too large for the tokens that are free
-  // -------------------------------------------------------------------
-
-  /// Sets a request aside so that those behind it may pass, until tokens are freed. At most four per model: with the
-  /// fourth the model takes no other work, so that what is freed goes to them. A request that waited longer than the
-  /// promise has a replica emptied for it.
-  void park(const Offer& offer) noexcept {
-    Slot& s = slab_[offer.slot];
-    waiting_.remove(offer.slot);
-    s.phase = Phase::parked;
-    parked_[parked_count_++] = offer.slot;
-    for_each_model(s.waits_for, [&](ModelId model) {
-      ++fleet_[model].parked;
-      fleet_.refresh(model);
-    });
-  }
-
-  void unpark(SlotIndex slot) noexcept {
-    Slot& s = slab_[slot];
-    auto* const end = parked_.data() + parked_count_;
-    std::move(std::find(parked_.data(), end, slot) + 1, end, std::find(parked_.data(), end, slot));
-    --parked_count_;
-    for_each_model(s.waits_for, [&](ModelId model) {
-      --fleet_[model].parked;
-      for (const ReplicaId id : fleet_[model].replicas) {
-        if (fleet_.replica(id).reserved_for == slot) fleet_.replica(id).reserved_for = kNull;
-      }
-      fleet_.refresh(model);
-    });
-  }
-
-  void retry_parked(Instant now) noexcept {
-    for (std::uint32_t i = 0; i < parked_count_ && i < kParkedLooked;) {
-      const SlotIndex slot = parked_[i];
-      const Slot& s = slab_[slot];
-      ModelId model = kNoModel;
-      ReplicaId replica = kNoReplica;
-      for_each_model(s.waits_for & fleet_.open_for_parked(), [&](ModelId candidate) {
-        if (replica != kNoReplica) return;
-        model = candidate;
-        replica = fleet_.choose_replica(candidate, tokens_for(s.request, candidate), s.request.affinity_key, slot);
-      });
-      if (replica == kNoReplica) {
-        if (s.arrival + config_.promise <= now) reserve_replica(slot);
-        ++i;
-        continue;
-      }
-      record({slot, Reason::kv_freed, s.request.priority}, model, replica, now);
-      leave_waiting(slot, now);
-      place(slot, model, replica, now);
-    }
-  }
-
-  /// Keeps the largest replica that may serve it free of other work until its tokens fit.
-  void reserve_replica(SlotIndex slot) noexcept {
-    ReplicaId largest = kNoReplica;
-    bool has_one = false;
-    for_each_model(slab_[slot].waits_for, [&](ModelId model) {
-      for (const ReplicaId id : fleet_[model].replicas) {
-        const route::Replica& r = fleet_.replica(id);
-        has_one |= r.reserved_for == slot;
-        if (r.is_draining || r.reserved_for != kNull) continue;
-        if (largest == kNoReplica || r.kv_tokens > fleet_.replica(largest).kv_tokens) largest = id;
-      }
-    });
-    if (!has_one && largest != kNoReplica) fleet_.replica(largest).reserved_for = slot;
   }
 
   // --- running
@@ -776,8 +759,7 @@ class Scheduler {
   queue::LeftistForest timers_;
   SlotIndex timer_root_ = kNull;
   std::vector<bool> has_timer_ = std::vector<bool>(slab_.capacity());
-  std::array<SlotIndex, kMaxParked> parked_{};
-  std::uint32_t parked_count_ = 0;
+  ModelMask blocked_;  ///< During settle: models whose next request waits for tokens.
   std::array<ReadyList, kChannels> ready_;
   Finals finals_;
   DecisionRing decisions_;

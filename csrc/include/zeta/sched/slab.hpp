@@ -14,7 +14,6 @@ inline constexpr SlotIndex kNull = 0xFFFFFFFFU;
 enum class Phase : std::uint8_t {
   free,
   waiting,   ///< In the waiting room's ordered queues.
-  parked,    ///< Waiting, set aside until a replica has room for its tokens.
   ready,     ///< Placed; not yet handed to a caller.
   running,   ///< Handed out; no token yet.
   decoding,  ///< First token seen.
@@ -42,7 +41,7 @@ struct Slot {
   std::uint8_t set = 0;
   Phase phase = Phase::free;
   bool is_late = false;     ///< In the late heap of its tenant.
-  bool is_rekeyed = false;  ///< Key already corrected for a slower model; happens once.
+  bool is_rekeyed = false;  ///< Key already corrected for a slower model, or given up in overload; happens once.
   std::uint8_t requeues = 0;
 };
 static_assert(sizeof(Slot) <= 200,

@@ -19,7 +19,7 @@ enum class Reason : std::uint8_t {
   late,               ///< Nothing feasible waited.
   lower_band,         ///< The guaranteed share of a lower priority band was due.
   arrival_order,      ///< fifo.
-  kv_freed,           ///< Was set aside until its tokens fitted.
+  passed_ahead,       ///< Fits where the first in order does not yet.
 };
 
 /// The best waiting request of one set.
@@ -129,11 +129,11 @@ class WaitingRoom {
   }
 
   /// Removes an offered request and settles who has had what.
-  void take(const Offer& offer) noexcept {
+  void take(const Offer& offer, Instant now) noexcept {
     Slot& s = slab_[offer.slot];
     Set& set = sets_[s.set];
     if (Band& band = set.bands[offer.band]; !is_fifo_) {
-      band.promise_credit = std::min(band.promise_credit + promise_credit_per_take_, kMostCredit);
+      band.promise_credit = std::min(band.promise_credit + promise_credit_per_take(band, now), kMostCredit);
       if (offer.reason == Reason::promise) band.promise_credit -= 1.0;
       for (std::uint8_t b = 0; b < bands_; ++b) {
         Band& lower = set.bands[b];
@@ -148,6 +148,22 @@ class WaitingRoom {
     const bool is_alone = queue.next == index_of(s.request.tenant);  // alone, a tenant neither pays nor saves
     queue.deficit_ns = is_alone ? 0 : queue.deficit_ns - s.work.count();
     remove(offer.slot);
+  }
+
+  /// Of the requests near the front of the offer's queue, one that `fits(slot)` while the offered one does not; kNull
+  /// where none does, or where the offered one has waited longer than the promise: then nobody passes it any more.
+  template <class Fits>
+  [[nodiscard]] Offer passing(const Offer& offer, Instant now, Fits&& fits) noexcept {
+    const Slot& first = slab_[offer.slot];
+    if (is_fifo_ || first.arrival + promise_ <= now) return {};
+    const TenantQueue& queue = queue_of(first);
+    SlotIndex found = kNull;
+    forest_.visit_first(first.is_late ? queue.late : queue.feasible, kPassed, [&](SlotIndex slot) {
+      if (slot == offer.slot || !fits(slot)) return true;
+      found = slot;
+      return false;
+    });
+    return {found, Reason::passed_ahead, offer.band};
   }
 
   /// True where `a` is to be taken before `b`, both offered at the same instant by different sets.
@@ -166,6 +182,7 @@ class WaitingRoom {
   static constexpr double kMostCredit = 4.0;
   static constexpr int kMovesPerOffer = 32;  ///< Bounds the time of one offer after a long idle.
   static constexpr int kScanned = 64;        ///< Of the overflow set, per offer.
+  static constexpr int kPassed = 16;         ///< Looked at behind a request whose tokens do not fit.
   static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
 
   struct TenantQueue {
@@ -228,6 +245,14 @@ class WaitingRoom {
       set.mask = set.size == 0 ? mask : set.mask | mask;
     }
     return static_cast<std::uint8_t>(vacant);
+  }
+
+  /// The promise's part of the takes grows with how long past it the oldest request is: a tenth of the cap at the
+  /// promise, all of it at one and a half. A short overload is then spent on those that can still make it.
+  [[nodiscard]] double promise_credit_per_take(const Band& band, Instant now) const noexcept {
+    const Duration past = now - (slab_[band.oldest].arrival + promise_);
+    const double ramp = 2.0 * to_seconds(past) / to_seconds(promise_);
+    return promise_credit_per_take_ * std::clamp(ramp, 0.1, 1.0);
   }
 
   // --- who of a band -------------------------------------------------------------------------------------------------

@@ -83,6 +83,19 @@ class DemandHistogram {
     return need;
   }
 
+  /// As `need`, of what can still start in time: overdue work left out.
+  [[nodiscard]] double feasible_need(Instant now) const noexcept {
+    const std::uint32_t present = std::max(number_of(now), first_);
+    std::int64_t due_ns = 0;
+    double need = 0.0;
+    for_each_filled(present, first_ + kBins, [&](std::uint32_t bin) {
+      due_ns += work_ns_[slot_of(bin)];
+      const double until_s = std::max(static_cast<double>(end_ns_of(bin) - to_ns(now)) * 1e-9, kShortestS);
+      need = std::max(need, static_cast<double>(due_ns) * 1e-9 / until_s);
+    });
+    return need;
+  }
+
   /// Predicted work that is due to start by `latest_start`, overdue work included. Exact to a bin.
   [[nodiscard]] Duration due_by(Instant latest_start) const noexcept {
     if (total_ns_ == 0) return Duration{0};
