@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import re
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 STUB = Path(__file__).resolve().parent.parent / "python" / "zeta" / "_core.pyi"
+
+
+def with_members(stub: str) -> str:
+    """Adds what the generator leaves out: the members of C structures. Their docs read "type: sentence"."""
+    from zeta import _core
+
+    for name, kind in vars(_core).items():
+        lines = []
+        for member in vars(kind).values() if isinstance(kind, type) else ():
+            if isinstance(member, types.MemberDescriptorType):
+                annotation, sentence = (member.__doc__ or "typing.Any: ").split(": ", 1)
+                lines += ["@property", f"def {member.__name__}(self) -> {annotation}:", f'    """{sentence}"""']
+        found = re.search(rf'class {name}:\n    """.*?"""\n', stub, re.DOTALL)
+        if lines and found:
+            stub = stub[: found.end()] + "".join(f"    {line}\n" for line in lines) + stub[found.end() :]
+    return stub
 
 
 def generate() -> str:
@@ -20,6 +38,7 @@ def generate() -> str:
         if run.returncode != 0:
             sys.exit(f"{run.stdout}{run.stderr}")
         stub = Path(directory) / "zeta" / "_core.pyi"
+        stub.write_text(with_members(stub.read_text()))
         ruff = [sys.executable, "-m", "ruff"]
         config = ["--isolated", "--config", "line-length = 120", "--quiet", str(stub)]
         subprocess.run([*ruff, "check", "--fix", "--select", "I,F401,UP", *config], check=True)

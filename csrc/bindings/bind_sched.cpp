@@ -607,6 +607,7 @@ void bind_sched(py::module_& module) {
       .def("_log_to", &PyRouter::log_to, py::arg("path"), py::arg("header"))
       .def("_flush_log", [](PyRouter& self) { self.open().flush_log(); })
       .def("_reset_after_fork", &PyRouter::reset_after_fork)
+      .def("_stop", &PyRouter::stop, "For the end of the process: ends the thread, writes the log out.")
       .def("close", &PyRouter::close, "Stops the thread and wakes every waiter; further calls raise ClosedError.")
       .def_property_readonly("is_closed", &PyRouter::is_closed)
       .def_property_readonly("ticks", [](PyRouter& self) { return self.open().ticks(); });

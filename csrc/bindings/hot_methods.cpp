@@ -46,11 +46,12 @@ PyObject* lease_repr(PyObject* self) {
 }
 
 PyMemberDef lease_members[] = {
-    {"ticket", T_ULONGLONG, offsetof(LeaseObject, ticket), READONLY, "The ticket that submit returned."},
-    {"queued_ms", T_DOUBLE, offsetof(LeaseObject, queued_ms), READONLY, "From submission to placement, milliseconds."},
-    {"model", T_OBJECT, offsetof(LeaseObject, model), READONLY, "Name of the model."},
-    {"replica", T_OBJECT, offsetof(LeaseObject, replica), READONLY, "Name of the replica."},
-    {"url", T_OBJECT, offsetof(LeaseObject, url), READONLY, "The replica's URL, or None."},
+    {"ticket", T_ULONGLONG, offsetof(LeaseObject, ticket), READONLY, "int: The ticket that submit returned."},
+    {"queued_ms", T_DOUBLE, offsetof(LeaseObject, queued_ms), READONLY,
+     "float: From submission to placement, milliseconds."},
+    {"model", T_OBJECT, offsetof(LeaseObject, model), READONLY, "str: Name of the model."},
+    {"replica", T_OBJECT, offsetof(LeaseObject, replica), READONLY, "str: Name of the replica."},
+    {"url", T_OBJECT, offsetof(LeaseObject, url), READONLY, "str | None: The replica's URL."},
     {nullptr, 0, 0, 0, nullptr},
 };
 
@@ -352,10 +353,11 @@ PyObject* complete(PyObject* object, PyObject* const* args, Py_ssize_t positiona
     const bool is_named_right = keywords == nullptr || PyTuple_GET_SIZE(keywords) == 0 ||
                                 (PyTuple_GET_SIZE(keywords) == 1 &&
                                  PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "output_tokens") == 0);
-    if (positional < 1 || given != 2 || !is_named_right) {
+    if (positional < 1 || given > 2 || !is_named_right) {
       throw py::type_error("complete() takes a lease or ticket and output_tokens: complete(lease, output_tokens=143)");
     }
-    const std::uint32_t output_tokens = to_tokens(args[1], "output_tokens");
+    const bool is_unknown = given < 2 || args[1] == Py_None;
+    const std::uint32_t output_tokens = is_unknown ? sched::kUnknownTokens : to_tokens(args[1], "output_tokens");
     return PyBool_FromLong(router_of(object).open().complete(to_ticket(args[0]), output_tokens));
   });
 }
@@ -371,13 +373,25 @@ PyCFunction as_function(Function* function) {
 
 PyMethodDef hot_methods[] = {
     {"submit", as_function(submit), METH_FASTCALL | METH_KEYWORDS,
-     "submit(*, prompt_tokens=None, prompt=None, max_tokens=None, deadline_ms=None, end_deadline_ms=None,\n"
-     "       max_wait_ms=None, tenant=None, priority=1, complexity=None, min_quality=0.0, models=None,\n"
-     "       affinity_key=None) -> int"},
-    {"poll", as_function(poll), METH_FASTCALL | METH_KEYWORDS, "poll(max=None, timeout=0.0) -> list[Lease]"},
-    {"first_token", first_token, METH_O, "first_token(lease) -> bool"},
-    {"complete", as_function(complete), METH_FASTCALL | METH_KEYWORDS, "complete(lease, output_tokens) -> bool"},
-    {"cancel", cancel, METH_O, "cancel(ticket) -> bool"},
+     "submit(self, *, prompt_tokens: int | None = None, prompt: str | None = None, max_tokens: int | None = None, "
+     "deadline_ms: float | None = None, end_deadline_ms: float | None = None, max_wait_ms: float | None = None, "
+     "tenant: str | None = None, priority: int = 1, complexity: float | None = None, min_quality: float = 0.0, "
+     "models: str | collections.abc.Iterable[str] | None = None, affinity_key: collections.abc.Hashable = None, "
+     "_channel: int = 0) -> int\n\n"
+     "Puts a request in the queue and returns its ticket, always: `outcome` tells what became of it."},
+    {"poll", as_function(poll), METH_FASTCALL | METH_KEYWORDS,
+     "poll(self, max: int | None = None, timeout: float | None = 0.0, *, _channel: int = 0) -> list[Lease]\n\n"
+     "Requests whose turn has come, at most max. With a timeout (seconds; None: no end) waits for the first."},
+    {"first_token", first_token, METH_O,
+     "first_token(self, lease: Lease | int, /) -> bool\n\n"
+     "The first token has come. False where the request no longer runs there."},
+    {"complete", as_function(complete), METH_FASTCALL | METH_KEYWORDS,
+     "complete(self, lease: Lease | int, output_tokens: int | None = None) -> bool\n\n"
+     "The answer is complete; None: nobody counted it. False where the request no longer runs."},
+    {"cancel", cancel, METH_O,
+     "cancel(self, ticket: Lease | int, /) -> bool\n\n"
+     "Withdraws a request wherever it is. False where it has ended."},
+    {nullptr, nullptr, 0, nullptr},
 };
 
 }  // namespace
@@ -402,10 +416,10 @@ py::object make_lease_type(py::module_& module) {
 void add_hot_methods(py::object router_class) {
   for (std::size_t i = 0; i < std::size(kArguments); ++i) interned[i] = PyUnicode_InternFromString(kArguments[i]);
   auto* type = reinterpret_cast<PyTypeObject*>(router_class.ptr());
-  for (PyMethodDef& method : hot_methods) {
-    const py::object descriptor = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, &method));
+  for (PyMethodDef* method = hot_methods; method->ml_name != nullptr; ++method) {
+    const py::object descriptor = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
     if (!descriptor) throw py::error_already_set();
-    py::setattr(router_class, method.ml_name, descriptor);
+    py::setattr(router_class, method->ml_name, descriptor);
   }
 }
 

@@ -36,8 +36,7 @@ void PyRouter::start() {
 void PyRouter::close() {
   if (router_ == nullptr) return;
   const std::unique_ptr<runtime::Router> router = std::move(router_);
-  const py::gil_scoped_release released;
-  router->stop();
+  router->stop();  // with the GIL, which neither its thread nor its users need to leave
   // Blocked pollers wake, find the router closed and leave; the router goes after the last of them.
   // E142: acquire, pairs with the release in without_gil.
   while (users.load(std::memory_order_acquire) > 0) {
@@ -46,9 +45,16 @@ void PyRouter::close() {
   }
 }
 
+void PyRouter::stop() {
+  if (router_ == nullptr) return;
+  is_started_ = true;  // not again
+  router_->stop();
+  router_->flush_log();
+}
+
 void PyRouter::reset_after_fork() {
   if (router_ == nullptr) return;
-  (void)router_.release();                    // its thread and locks belong to the parent: leaked, not destroyed
+  router_.release()->abandon();               // its thread and locks belong to the parent: leaked, not destroyed
   users.store(0, std::memory_order_relaxed);  // the child has one thread
   is_started_ = false;
   build();

@@ -24,6 +24,8 @@ class PythonClock final : public runtime::Clock {
     } catch (pybind11::error_already_set& error) {
       error.discard_as_unraisable("a zeta clock");  // time stands still rather than the scheduler
     } catch (const std::exception&) {
+      PyErr_SetString(PyExc_TypeError, "a zeta clock's now_ns() must return an int of nanoseconds below 2**63");
+      PyErr_WriteUnraisable(now_ns_.ptr());
     }
     return last_;
   }
@@ -64,6 +66,8 @@ class PyRouter {
   }
 
   void close();
+  /// Ends the thread and writes the log out; what is blocked stays blocked. For the end of the process.
+  void stop();
   void reset_after_fork();
   void log_to(const std::string& path, const std::string& header);
 

@@ -29,6 +29,7 @@ class EventLogWriter final : public sched::EventRecorder {
   /// Throws std::system_error when the file cannot be written.
   EventLogWriter(const std::string& path, const std::string& header) : file_{std::fopen(path.c_str(), "wb")} {
     if (file_ == nullptr) throw std::system_error(errno, std::generic_category(), "decision log " + path);
+    std::setvbuf(file_, nullptr, _IONBF, 0);  // block_ is the buffer; a forked child must find none to flush
     block_.reserve(kBlock);
     const std::uint32_t sizes[2] = {sizeof(LoggedEvent), static_cast<std::uint32_t>(header.size())};
     put(kLogMagic, sizeof kLogMagic);
@@ -53,7 +54,6 @@ class EventLogWriter final : public sched::EventRecorder {
   void flush() noexcept {
     put(block_.data(), block_.size() * sizeof(LoggedEvent));
     block_.clear();
-    std::fflush(file_);
   }
 
   /// Bytes that the disk refused; 0 as long as the log is whole.

@@ -108,6 +108,11 @@ class Router {
     if (thread_.joinable()) thread_.join();
   }
 
+  /// In a forked child, whose copy of the router must not be used or destroyed: closes its descriptors.
+  void abandon() noexcept {
+    for (Waker& waker : wakers_) waker.abandon();
+  }
+
   [[nodiscard]] std::uint64_t ticks() const noexcept {
     return ticks_.load(std::memory_order_relaxed);  // a count for people
   }

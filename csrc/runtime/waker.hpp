@@ -16,9 +16,7 @@ namespace zeta::runtime {
 class Waker {
  public:
   Waker() = default;
-  ~Waker() {
-    if (fd_ >= 0) ::close(fd_);
-  }
+  ~Waker() { abandon(); }
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
@@ -50,6 +48,12 @@ class Waker {
     [[maybe_unused]] const auto got = ::read(fd_, &count, sizeof count);
     // E141: seq_cst; see wake.
     is_awake_.exchange(false, std::memory_order_seq_cst);
+  }
+
+  /// Closes the descriptor of a waker that will not be used again.
+  void abandon() noexcept {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
   }
 
   /// Waits until readable or for `timeout_ms`. Returns early, with false, on a signal.

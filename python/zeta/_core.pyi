@@ -267,6 +267,21 @@ class Lease:
     """
     A request whose turn has come: where to send it. Made by poll.
     """
+    @property
+    def ticket(self) -> int:
+        """The ticket that submit returned."""
+    @property
+    def queued_ms(self) -> float:
+        """From submission to placement, milliseconds."""
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+    @property
+    def replica(self) -> str:
+        """Name of the replica."""
+    @property
+    def url(self) -> str | None:
+        """The replica's URL."""
     def __repr__(self):
         """
         Return repr(self).
@@ -276,21 +291,6 @@ class Router:
     """
     The native router. Private: use zeta.Router.
     """
-    @staticmethod
-    def cancel(ticket) -> bool: ...
-    @staticmethod
-    def complete(lease, output_tokens) -> bool: ...
-    @staticmethod
-    def first_token(lease) -> bool: ...
-    @staticmethod
-    def poll(max=None, timeout=0.0) -> list[Lease]: ...
-    @staticmethod
-    def submit(*args, **kwargs):
-        """
-        submit(*, prompt_tokens=None, prompt=None, max_tokens=None, deadline_ms=None, end_deadline_ms=None,
-               max_wait_ms=None, tenant=None, priority=1, complexity=None, min_quality=0.0, models=None,
-               affinity_key=None) -> int
-        """
     def __init__(
         self,
         *,
@@ -325,14 +325,26 @@ class Router:
     def _outcome(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> str | None: ...
     def _remove_replica(self, replica: typing.SupportsInt | typing.SupportsIndex) -> None: ...
     def _reset_after_fork(self) -> None: ...
+    def _stop(self) -> None:
+        """
+        For the end of the process: ends the thread, writes the log out.
+        """
     def _tenant_id(self, name: typing.Any) -> int: ...
     def advance(self) -> None:
         """
         Lets due expiries and ends of holds happen. The router's thread does this; for virtual time.
         """
+    def cancel(self, ticket: Lease | int) -> bool:
+        """
+        Withdraws a request wherever it is. False where it has ended.
+        """
     def close(self) -> None:
         """
         Stops the thread and wakes every waiter; further calls raise ClosedError.
+        """
+    def complete(self, lease: Lease | int, output_tokens: int | None = None) -> bool:
+        """
+        The answer is complete; None: nobody counted it. False where the request no longer runs.
         """
     def complete_many(self, tickets: typing.Any, output_tokens: typing.Any) -> int:
         """
@@ -356,9 +368,17 @@ class Router:
         """
         A descriptor that is readable while poll has something; drain it with poll.
         """
+    def first_token(self, lease: Lease | int) -> bool:
+        """
+        The first token has come. False where the request no longer runs there.
+        """
     def next_timer_ns(self) -> int | None:
         """
         When advance next has something to do, on the router's clock; None: never.
+        """
+    def poll(self, max: int | None = None, timeout: float | None = 0.0, *, _channel: int = 0) -> list[Lease]:
+        """
+        Requests whose turn has come, at most max. With a timeout (seconds; None: no end) waits for the first.
         """
     def poll_many(self, n: typing.SupportsInt | typing.SupportsIndex) -> tuple:
         """
@@ -367,6 +387,26 @@ class Router:
     def stats(self) -> dict:
         """
         Counts and shares now: submitted, waiting, running, outcomes, models, replicas.
+        """
+    def submit(
+        self,
+        *,
+        prompt_tokens: int | None = None,
+        prompt: str | None = None,
+        max_tokens: int | None = None,
+        deadline_ms: float | None = None,
+        end_deadline_ms: float | None = None,
+        max_wait_ms: float | None = None,
+        tenant: str | None = None,
+        priority: int = 1,
+        complexity: float | None = None,
+        min_quality: float = 0.0,
+        models: str | collections.abc.Iterable[str] | None = None,
+        affinity_key: collections.abc.Hashable = None,
+        _channel: int = 0,
+    ) -> int:
+        """
+        Puts a request in the queue and returns its ticket, always: `outcome` tells what became of it.
         """
     def submit_many(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -366,3 +367,37 @@ def test_two_routers_of_one_configuration_are_independent(clock: VirtualClock) -
         a.submit(prompt_tokens=1)
         assert (a.stats()["submitted"], b.stats()["submitted"]) == (1, 0)
         assert b.poll() == []
+
+
+def readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def test_the_descriptor_is_readable_exactly_while_poll_has_something(clock: VirtualClock) -> None:
+    with build(clock, zeta.Model("m", 0.5, replicas=(zeta.Replica("r", max_in_flight=8),))) as router:
+        fd = router.fileno()
+        assert not readable(fd)
+        router.submit(prompt_tokens=1)
+        router.submit(prompt_tokens=1)
+        assert readable(fd)
+        assert len(router.poll(max=1)) == 1
+        assert readable(fd)
+        assert len(router.poll()) == 1
+        assert not readable(fd)
+        router.submit(prompt_tokens=1)
+        assert readable(fd)
+        assert len(router.poll_many(9)[0]) == 1
+        assert not readable(fd)
+
+
+def test_a_placement_that_is_withdrawn_leaves_the_descriptor_quiet_after_a_poll(router: zeta.Router) -> None:
+    fd = router.fileno()
+    router.cancel(router.submit(prompt_tokens=1))
+    assert router.poll() == []
+    assert not readable(fd)
+
+
+def test_an_answer_of_unknown_length_teaches_nothing(router: zeta.Router) -> None:
+    router.complete(router.submit(prompt_tokens=1))
+    router.poll()
+    assert router.stats()["models"]["m"]["mean_output_tokens"] == 256.0

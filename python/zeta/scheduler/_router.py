@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from zeta import _core
 from zeta.clock import Clock
@@ -13,14 +13,35 @@ from zeta.config import Config, Device, Engine, Model, Replica, Scheduler, Tenan
 from zeta.errors import ConfigError, UnknownTicket
 from zeta.scheduler._decision_log import header_of
 from zeta.scheduler._native_config import DEFAULT_KV_TOKENS, native_config, resolve
+from zeta.scheduler._process import look_after
 from zeta.types import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
     from types import TracebackType
+
+    from zeta.scheduler._lease import AsyncLease, LeaseDesk
 
 __all__ = ["FINALS_KEPT", "Router"]
 
 FINALS_KEPT = 65_536
+
+
+class Submission(TypedDict, total=False):
+    """The arguments of `Router.submit` and `Router.lease`; one of the first two is needed."""
+
+    prompt_tokens: int | None
+    prompt: str | None
+    max_tokens: int | None
+    deadline_ms: float | None
+    end_deadline_ms: float | None
+    max_wait_ms: float | None
+    tenant: str | None
+    priority: int
+    complexity: float | None
+    min_quality: float
+    models: str | Iterable[str] | None
+    affinity_key: Hashable
 
 
 class Router(_core.Router):
@@ -102,6 +123,8 @@ class Router(_core.Router):
             self._replica_ids[name] = number
         for name in names.tenants:
             self._tenant_id(name)
+        self._desk: LeaseDesk | None = None
+        look_after(self)
         if decision_log is not None:
             self._log_to(os.fspath(decision_log), header_of(config, services))
 
@@ -166,6 +189,41 @@ class Router(_core.Router):
                 f"for the last {FINALS_KEPT:,}: ask sooner"
             )
         return Outcome(name)
+
+    def lease(self, **request: Unpack[Submission]) -> AsyncLease:
+        """A turn, for asyncio: ``async with router.lease(prompt=text, deadline_ms=2000) as lease: ...``.
+
+        Entering waits for the request's turn; leaving completes the request, or fails or withdraws it where an
+        exception leaves. Tasks of any number of event loops may wait at once.
+
+        Parameters
+        ----------
+        **request
+            As for `submit`.
+
+        Raises
+        ------
+        Rejected
+            On entering, if the request ends while it waits: with the outcome, when it could have started, and how long
+            to wait before trying again.
+        ClosedError
+            On entering, if the router is closed meanwhile.
+        """
+        from zeta.scheduler._lease import AsyncLease, LeaseDesk
+
+        if self._desk is None:
+            self._desk = LeaseDesk(self)
+        return AsyncLease(self, self._desk, lambda: self.submit(**request, _channel=1))
+
+    def close(self) -> None:
+        """Ends the router's thread and wakes whoever waits; further calls raise ClosedError. Twice is once."""
+        super().close()
+        if self._desk is not None:
+            self._desk.close()
+
+    def _reset_after_fork(self) -> None:
+        self._desk = None
+        super()._reset_after_fork()
 
     def add_replica(
         self,

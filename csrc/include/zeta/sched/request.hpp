@@ -30,6 +30,7 @@ class Ticket {
 };
 
 inline constexpr float kUnknownComplexity = -1.0F;
+inline constexpr std::uint32_t kUnknownTokens = 0xFFFFFFFFU;  ///< Of an answer whose length nobody counted.
 
 /// A submission. Instants are absolute, on the scheduler's clock.
 struct Request {

@@ -125,8 +125,10 @@ class Scheduler {
     const SlotIndex slot = running_slot(ticket);
     if (slot == kNull) return false;
     log(Event::complete, ticket, now, output_tokens);
-    Model& model = fleet_[slab_[slot].model];
-    model.mean_output_tokens += kOutputRate * (static_cast<double>(output_tokens) - model.mean_output_tokens);
+    if (output_tokens != kUnknownTokens) {
+      Model& model = fleet_[slab_[slot].model];
+      model.mean_output_tokens += kOutputRate * (static_cast<double>(output_tokens) - model.mean_output_tokens);
+    }
     vacate(slot);
     end_running(slot, Outcome::completed);
     return true;
