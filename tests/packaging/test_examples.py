@@ -12,6 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAYS = {
+    "asyncio_lease.py": r"7b-0: \d+\nexpired_in_queue: \d+\n24 submitted, 0 left\n",
     "quickstart.py": r"only the 14b will do +-> 14b .*\n(.*\n)*outcomes: \{'completed': 4\}",
     "threads.py": r"200 of 200 requests completed\n7b-0: \d+\n7b-1: \d+\n",
 }
