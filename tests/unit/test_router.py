@@ -398,6 +398,6 @@ def test_a_placement_that_is_withdrawn_leaves_the_descriptor_quiet_after_a_poll(
 
 
 def test_an_answer_of_unknown_length_teaches_nothing(router: zeta.Router) -> None:
-    router.complete(router.submit(prompt_tokens=1))
-    router.poll()
+    router.submit(prompt_tokens=1)
+    assert router.complete(router.poll()[0])
     assert router.stats()["models"]["m"]["mean_output_tokens"] == 256.0

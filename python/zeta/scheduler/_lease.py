@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ class LeaseDesk:
     """
 
     def __init__(self, router: Router) -> None:
-        self._router = router
+        self._router = weakref.proxy(router)  # no cycle: a router that is dropped goes at once, with its memory
         self._fd = router._lease_fileno()
         self._lock = threading.Lock()
         # Every request of a lease: with the future of who waits for its turn, or None while it is held.
