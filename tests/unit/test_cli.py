@@ -169,7 +169,7 @@ def test_replay_asks_for_what_its_options_say(say: Said, replayed: FakeReplay, t
     (tmp_path / "fleet.toml").write_text(FLEET)
     argv = (
         f"replay day.csv.gz --fleet {tmp_path}/fleet.toml --policy even max-weight --order fifo --admission reject "
-        f"--load 1.5 --slo mixed --mix shift --burst a:3:600:120 --burst q:7b:1:0:5 --actuation-delay 30 "
+        f"--load 1.5 --slo mixed --mix shift --burst a:3:600:120 --burst q:7b:2:0:5 --actuation-delay 30 "
         f"--complexity c.csv --seed 4 5 --seed 6 --capacity-at 0.99 --ties keep --ticks {tmp_path}/t.jsonl"
     )
     code, _, err = say(*argv.split())
@@ -185,7 +185,7 @@ def test_replay_asks_for_what_its_options_say(say: Said, replayed: FakeReplay, t
         load=1.5,
         slo="mixed",
         mix="shift",
-        bursts=(Burst("a", 3.0, 600.0, 120.0), Burst("q:7b", 1.0, 0.0, 5.0)),
+        bursts=(Burst("a", 3.0, 600.0, 120.0), Burst("q:7b", 2.0, 0.0, 5.0)),
         actuation_delay_s=30.0,
         complexity=Path("c.csv"),
         seeds=(4, 5, 6),

@@ -22,6 +22,7 @@ def run_of(policy: str, order: str, seed: int, attainment: float, **given: objec
         admission="queue",
         seed=seed,
         utilisation=0.8,
+        fluid_bound_x=1.5,
         attainment=attainment,
         attainment_by_model={"small": 1.0, "large": None},
         capacity_x=None,

@@ -18,6 +18,7 @@ RUN = Run(
     admission="queue",
     seed=3,
     utilisation=0.8,
+    fluid_bound_x=1.5,
     attainment=0.99,
     attainment_by_model={"small": 1.0, "large": None},
     capacity_x=None,
@@ -49,8 +50,8 @@ def test_the_json_has_the_published_keys_in_their_order(tmp_path: Path) -> None:
     read = json.loads((tmp_path / "out.json").read_text())
     assert list(read) == ["trace", "fleet", "load", "requests", "results"]
     published = (
-        "policy order admission seed utilisation attainment attainment_by_model capacity_x goodput_rps completed "
-        "rejected expired failed cancelled left unservable ttft_p50_ms ttft_p99_ms tpot_p50_ms tpot_p99_ms "
+        "policy order admission seed utilisation fluid_bound_x attainment attainment_by_model capacity_x goodput_rps "
+        "completed rejected expired failed cancelled left unservable ttft_p50_ms ttft_p99_ms tpot_p50_ms tpot_p99_ms "
         "longest_wait_s backlog_absorbed_s share_changes_per_min replica_seconds swaps wall_s event_hash"
     )
     assert list(read["results"][0]) == published.split()

@@ -264,7 +264,7 @@ def test_a_burst_injects_work_for_one_model_at_a_multiple_of_its_rate(azure: Tra
     work = build_workload(azure, FLEET, Rules(bursts=(Burst("large", 3.0, 600.0, 120.0),)), seed=1)
     extra = work.is_injected
     rate_rps = (calm.required_model == 2).sum() / calm.duration_s
-    assert extra.sum() == round(3 * rate_rps * 120)
+    assert extra.sum() == round(2 * rate_rps * 120)  # on top of the trace's own, so three times in all
     assert set(work.required_model[extra].tolist()) == {2}
     assert work.arrival_ns[extra].min() >= 600 * S
     assert work.arrival_ns[extra].max() < 720 * S
@@ -331,7 +331,7 @@ def test_the_workload_of_a_seed_is_the_same_on_every_machine(azure: TraceChunk) 
     digest = hashlib.sha256()
     for column in columns_of(work):
         digest.update(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<")).tobytes())
-    assert digest.hexdigest()[:16] == "38d6fa862bfde9d1"
+    assert digest.hexdigest()[:16] == "1e6cc870641d5684"
 
 
 def test_complexities_of_a_table_follow_the_trace_s_rows(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +48,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _doctor.add_to(commands)
     _check.add_to(commands)
-    if importlib.util.find_spec(_replay.REPLAY_MODULE) is not None:
-        _replay.add_to(commands)
+    _replay.add_to(commands)
     return parser

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
     from zeta.cli._shared import Commands
     from zeta.sim.results import ReplayResult
 
-__all__ = ["REPLAY_MODULE", "add_to"]
-
-REPLAY_MODULE = "zeta.sim.replay"
+__all__ = ["add_to"]
 
 _DESCRIPTION = f"""
 Replays a request trace through the real scheduler, with simulated engines, on virtual time.
@@ -37,7 +33,8 @@ examples:
   zeta replay day.csv.gz --burst large:3:600:120 --slo mixed --seed 1 2 3 --json out.json --html out.html
   zeta replay day.csv.gz --fleet fleet.toml --policy all --capacity-at 0.99
 """
-_DEMO_BURST = Burst("large", 3.0, 900.0, 120.0)
+_DEMO_LOAD = 0.95  # of the trace: predicted work is about 0.55 of the device
+_DEMO_BURST = Burst("large", 4.0, 900.0, 45.0)
 
 
 def add_to(commands: Commands) -> None:
@@ -150,9 +147,9 @@ def _need_writable(path: Path) -> None:
 
 def _replay(spec: ReplaySpec, json_out: str | None, html_out: str | None) -> int:
     from zeta.cli._shared import shown_progress
+    from zeta.sim.replay import run_replay
     from zeta.sim.report import write_html
 
-    run_replay = importlib.import_module(REPLAY_MODULE).run_replay
     with shown_progress() as progress:
         result: ReplayResult = run_replay(spec, progress=progress)
     if json_out == "-":
@@ -179,7 +176,17 @@ def _print(result: ReplayResult) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes them
-    """The embedded hour at four times its rate with a burst, water-fill beside even shares."""
-    spec = ReplaySpec(policies=("water-fill", "even"), load=4.0, bursts=(_DEMO_BURST,))
-    print(f"zeta replay {EMBEDDED_NAME} --policy water-fill even --load 4 --burst large:3:900:120", file=sys.stderr)
-    return _replay(spec, None, None)
+    """The embedded hour: at a load where simple schedulers lose requests, then with a backlog put on one model."""
+    from zeta.cli._shared import shown_progress
+    from zeta.sim.replay import run_replay, share_response_of
+
+    busy = ReplaySpec(policies=("water-fill", "even", "queue-length"), load=1.5, seeds=(0, 1, 2))
+    print(f"zeta replay {EMBEDDED_NAME} --policy water-fill even queue-length --load 1.5 --seed 0 1 2")
+    with shown_progress() as progress:
+        _print(run_replay(busy, progress=progress))
+    burst = f"{_DEMO_BURST.model}:{_DEMO_BURST.factor:g}:{_DEMO_BURST.start_s:g}:{_DEMO_BURST.seconds:g}"
+    print(f"\nzeta replay {EMBEDDED_NAME} --load {_DEMO_LOAD:g} --burst {burst} --ticks TICKS")
+    response = share_response_of(ReplaySpec(load=_DEMO_LOAD, bursts=(_DEMO_BURST,)))
+    for line in response.lines():
+        print(line)
+    return 0 if response.holds else 1

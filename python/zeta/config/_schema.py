@@ -141,6 +141,13 @@ class Replica(_Checked):
     max_batch: int = knob(
         256, "sequences per decode step, as engines are often set", unit="sequences", low=1, high=65_536
     )
+    max_batched_tokens: int = knob(
+        2048,
+        "tokens per step of a simulated engine: vLLM's chunk for online serving",
+        unit="tokens",
+        low=64,
+        high=65_536,
+    )
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)

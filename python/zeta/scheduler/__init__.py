@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zeta._core import Lease
 from zeta.scheduler._decision_log import LogReplay, replay_log
-from zeta.scheduler._native_config import Names, native_config
+from zeta.scheduler._native_config import Names, native_config, resolve
 from zeta.scheduler._router import Router
 
-__all__ = ["Lease", "LogReplay", "Names", "Router", "native_config", "replay_log"]
+__all__ = ["Lease", "LogReplay", "Names", "Router", "native_config", "replay_log", "resolve"]

@@ -38,6 +38,8 @@ class Run:
     ----------
     utilisation : float
         Predicted work arriving ÷ capacity.
+    fluid_bound_x : float
+        The load at which it would be 1: no scheduler can do more, if work is as predicted and perfectly even.
     attainment : float
         Requests that met their SLO ÷ all arrivals, caller cancels left out.
     attainment_by_model : mapping of str to float or None
@@ -72,6 +74,7 @@ class Run:
     admission: Admission
     seed: int
     utilisation: float
+    fluid_bound_x: float
     attainment: float
     attainment_by_model: Mapping[str, float | None]
     capacity_x: float | None

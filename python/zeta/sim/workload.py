@@ -25,13 +25,17 @@ __all__ = [
     "MIX_RULES",
     "SLO_RULES",
     "TIE_RULES",
+    "BoolArray",
     "Burst",
+    "FloatArray",
+    "IntArray",
     "MixRule",
     "Rules",
     "SloRule",
     "TieRule",
     "Workload",
     "build_workload",
+    "model_of",
     "quality_order",
     "read_complexities",
 ]
@@ -65,7 +69,8 @@ class Burst:
     model : str
         A model of the fleet, or small, mid or large.
     factor : float
-        Extra arrivals per second, as a multiple of that model's mean rate over the trace.
+        What the model's arrivals become in the burst, as a multiple of its mean rate over the trace: 4 adds three times
+        the mean rate to what the trace itself brings. Above 1.
     start_s, seconds : float
         When it begins, counted from the first arrival in replayed time, and how long it lasts.
     """
@@ -90,8 +95,8 @@ class Burst:
             name, factor, start_s, seconds = parts[0], *map(float, parts[1:])
         except (ValueError, TypeError):
             raise ConfigError(f"burst {text!r}; expected {expected}", "burst", text, expected) from None
-        if not (name and 0 < factor <= 1e6 and 0 <= start_s < 1e9 and 0 < seconds < 1e9):
-            limits = "a factor and a length above 0, and a start of 0 or later"
+        if not (name and 1 < factor <= 1e6 and 0 <= start_s < 1e9 and 0 < seconds < 1e9):
+            limits = "a factor above 1, a length above 0, and a start of 0 or later"
             raise ConfigError(f"burst {text!r}; expected {limits}", "burst", text, limits)
         return cls(name, factor, start_s, seconds)
 
@@ -390,6 +395,18 @@ def _uniform_in_rank(score: IntArray) -> FloatArray:
     return complexity
 
 
+def model_of(name: str, config: Config) -> str:
+    """The fleet's model that `name` means: its own name, or small, mid or large by quality.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    order = quality_order(config)
+    return config.models[order[_rank_of(name, config, order, ConfigError)]].name
+
+
 def _rank_of(name: str, config: Config, order: Sequence[int], error: type[TraceError | ConfigError]) -> int:
     """Rank in ascending quality of the model called `name`, or of the one that small, mid or large stands for."""
     names = [config.models[index].name for index in order]
@@ -421,11 +438,11 @@ def _injected(
     rows = np.flatnonzero((rank == wanted) & ~is_injected)
     if len(rows) == 0:
         raise ConfigError(f"burst for {burst.model!r}: no request of the trace requires {name!r}; choose another model")
-    count = round(burst.factor * len(rows) / trace_s * burst.seconds)
+    count = round((burst.factor - 1.0) * len(rows) / trace_s * burst.seconds)
     numbers, times = np.split(draws(seed, f"burst {number}", 2 * count), 2)
     start_ns, span_ns = round(burst.start_s * _NS_PER_S), max(round(burst.seconds * _NS_PER_S), 1)
     notes.append(
-        f"burst: {count} more requests for {name} ({burst.factor:g} times its mean rate) "
+        f"burst: {count} more requests for {name} ({burst.factor:g} times its mean rate in all) "
         f"from {burst.start_s:g} s for {burst.seconds:g} s"
     )
     return rows[below(numbers, len(rows))], np.sort(start_ns + below(times, span_ns))

@@ -269,6 +269,7 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
   constexpr std::uint32_t kReleaseTicks = 3;
   constexpr std::uint32_t kEvenTicks = 10;
   constexpr double kReleased = 0.0075;
+  constexpr double kFollowed = 0.018;
 
   Plan plan;
   const std::size_t n = std::min(demand.size(), kMaxModels);
@@ -308,7 +309,8 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
     exactly = plan.calm_ticks >= kReleaseTicks;
     for (std::size_t i = 0; i < n; ++i) {
       plan.held[i].mean = std::min(plan.held[i].mean, ceiling);
-      plan.need[i] = plan.held[i].mean;
+      // A need that passes even by less than counts as a move is followed at once: there is nothing to calm down.
+      plan.need[i] = std::max(plan.held[i].mean, std::min(raw[i], even + kFollowed));
     }
     detail::water_fill(plan, plan.need, floor, target);
   } else {
