@@ -1,0 +1,3 @@
+"""Whole runs: a real trace through the scheduler and simulated engines."""
+
+from __future__ import annotations
