@@ -232,8 +232,7 @@ py::dict stats(PyRouter& self) {
     for (std::size_t i = 0; i < models.size(); ++i) {
       const auto id = ModelId{static_cast<std::uint8_t>(i)};
       const sched::Model& model = fleet[id];
-      const sched::Device& device = fleet.device_of(id);
-      models[i] = {device.config.is_shared ? device.shares.share(id) : 1.0,
+      models[i] = {fleet.share_of(id),
                    model.decode_pace() + model.demand.need(now),
                    model.mean_output_tokens,
                    to_seconds(model.demand.backlog()),

@@ -207,6 +207,16 @@ class Fleet {
     refresh_device(r.model);
   }
 
+  /// The share of a model in force: its part of the device that it shares, even before the first tick.
+  [[nodiscard]] double share_of(ModelId id) const noexcept {
+    const Device& device = device_of(id);
+    if (!device.config.is_shared) return 1.0;
+    if (device.plan.count == 0) return 1.0 / static_cast<double>(device.models.size());
+    std::size_t i = 0;
+    while (device.models[i] != id) ++i;
+    return device.plan.share[i];
+  }
+
   /// Seconds that one round of decode steps of all models on a device takes now.
   [[nodiscard]] double decode_round_s(const Device& device) const noexcept {
     double sum = 0.0;

@@ -265,7 +265,11 @@ class Scheduler {
   void set_plan(std::size_t device_index, const share::Plan& plan) noexcept {
     Device& device = fleet_.device(device_index);
     device.plan = plan;
-    device.shares.set_shares(plan.shares());
+    // Who uses less than an even part is never kept from it by another's boost: weights only act where all have work.
+    std::array<double, kMaxModels> weights{};
+    const double even = 1.0 / static_cast<double>(plan.count);
+    for (std::size_t i = 0; i < plan.count; ++i) weights[i] = std::max(plan.share[i], even);
+    device.shares.set_shares(std::span<const double>{weights.data(), plan.count});
     for (const double share : plan.shares()) hash_.add(static_cast<std::uint64_t>(share * 1e9));
   }
 
@@ -555,7 +559,8 @@ class Scheduler {
   };
 
   /// One step: every set offers its first request to the open model that suits it best; per device the share decides
-  /// which model takes, and of that model's offers the first in order is placed. False when nothing could be.
+  /// which model takes, those that can still be in time before those that cannot, and of that model's offers the first
+  /// in order is placed. False when nothing could be.
   bool place_one(Instant now) noexcept {
     std::array<Choice, kMaxModels> best;
     ModelMask wanted;
@@ -572,7 +577,11 @@ class Scheduler {
       wanted.insert(model);
     }
     if (wanted.empty()) return false;
-    const ModelId model = model_in_turn(wanted);
+    ModelMask in_time;
+    for_each_model(wanted, [&](ModelId id) {
+      if (best[index_of(id)].offer.reason != Reason::late) in_time.insert(id);
+    });
+    const ModelId model = model_in_turn(in_time.empty() ? wanted : in_time);
     take_offer(best[index_of(model)].offer, model, now);
     return true;
   }

@@ -278,18 +278,13 @@ class Replay {
     counted_.resize(fleet.model_count(), -1.0);
     bool has_moved = false;
     for (std::size_t m = 0; m < counted_.size(); ++m) {
-      const double share = share_of(ModelId{static_cast<std::uint8_t>(m)});
+      const double share = fleet.share_of(ModelId{static_cast<std::uint8_t>(m)});
       has_moved |= counted_[m] >= 0.0 && std::abs(share - counted_[m]) > kCountedMove;
     }
     if (has_moved) ++share_changes_;
     for (std::size_t m = 0; m < counted_.size(); ++m) {
-      if (has_moved || counted_[m] < 0.0) counted_[m] = share_of(ModelId{static_cast<std::uint8_t>(m)});
+      if (has_moved || counted_[m] < 0.0) counted_[m] = fleet.share_of(ModelId{static_cast<std::uint8_t>(m)});
     }
-  }
-
-  [[nodiscard]] double share_of(ModelId model) const noexcept {
-    const sched::Device& device = scheduler_.fleet().device_of(model);
-    return device.config.is_shared ? device.shares.share(model) : 1.0;
   }
 
   void keep_tick() {
@@ -298,8 +293,8 @@ class Replay {
     kept.at_ns = to_ns(now_);
     for (std::size_t m = 0; m < fleet.model_count(); ++m) {
       const ModelId id{static_cast<std::uint8_t>(m)};
-      kept.models.push_back(
-          {share_of(id), fleet[id].decode_pace() + fleet[id].demand.need(now_), fleet[id].waiting, fleet[id].running});
+      kept.models.push_back({fleet.share_of(id), fleet[id].decode_pace() + fleet[id].demand.need(now_),
+                             fleet[id].waiting, fleet[id].running});
     }
   }
 
