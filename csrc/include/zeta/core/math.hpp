@@ -7,15 +7,21 @@
 
 namespace zeta {
 
-/// e^x; relative error below 4e-15 on [-700, 700], clamped outside. Range reduction by ln 2, then Taylor to degree 13.
+/// e^x; relative error below 4e-15 on [-700, 700], clamped outside. Range reduction by ln 2, then Taylor to degree 13,
+/// summed in pairs (Estrin, 1960) so that the processor need not wait for one term after the other.
 constexpr double exact_exp(double x) noexcept {
   if (x != x) return x;
   if (x > 700.0) x = 700.0;
   if (x < -700.0) x = -700.0;
   const double k = static_cast<double>(static_cast<std::int64_t>(x * 1.4426950408889634 + (x < 0 ? -0.5 : 0.5)));
   const double r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;  // ln 2 in two parts
-  double sum = 1.0;
-  for (int i = 13; i >= 1; --i) sum = 1.0 + sum * r / static_cast<double>(i);
+  const double r2 = r * r;
+  const double r4 = r2 * r2;
+  const double low = (1.0 + r) + (1.0 / 2 + r * (1.0 / 6)) * r2;
+  const double middle = (1.0 / 24 + r * (1.0 / 120)) + (1.0 / 720 + r * (1.0 / 5040)) * r2;
+  const double high = (1.0 / 40320 + r * (1.0 / 362880)) + (1.0 / 3628800 + r * (1.0 / 39916800)) * r2;
+  const double highest = 1.0 / 479001600 + r * (1.0 / 6227020800.0);
+  const double sum = low + r4 * (middle + r4 * (high + r4 * highest));
   const auto exponent = static_cast<std::uint64_t>(static_cast<std::int64_t>(k) + 1023);
   return sum * std::bit_cast<double>(exponent << 52U);
 }

@@ -2,6 +2,7 @@
 // Pure questions about one request and the fleet: what fits, what it would cost, when it could start, what suits it.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "zeta/sched/fleet.hpp"
@@ -51,11 +52,15 @@ namespace zeta::sched {
 /// The models whose P(good answer) is within `gap` of the best one's.
 [[nodiscard]] inline ModelMask clearly_better(const Fleet& fleet, const Request& request, ModelMask set,
                                               double gap) noexcept {
+  std::array<double, kMaxModels> p;  // of the models in the set
   double best = 0.0;
-  for_each_model(set, [&](ModelId id) { best = std::max(best, p_good(fleet[id], request)); });
+  for_each_model(set, [&](ModelId id) {
+    p[index_of(id)] = p_good(fleet[id], request);
+    best = std::max(best, p[index_of(id)]);
+  });
   ModelMask good;
   for_each_model(set, [&](ModelId id) {
-    if (p_good(fleet[id], request) >= best - gap) good.insert(id);
+    if (p[index_of(id)] >= best - gap) good.insert(id);
   });
   return good;
 }
