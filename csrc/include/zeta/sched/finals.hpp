@@ -23,23 +23,30 @@ struct Final {
 class Finals {
  public:
   explicit Finals(std::size_t capacity)
-      : ring_(std::bit_ceil(capacity)),
-        table_(2 * std::bit_ceil(capacity), kEmpty),
-        mask_{2 * std::bit_ceil(capacity) - 1} {}
+      : ring_(std::bit_ceil(capacity)), table_(2 * std::bit_ceil(capacity)), mask_{2 * std::bit_ceil(capacity) - 1} {}
+
+  /// Fetches what `add` of this ticket will touch.
+  void expect(Ticket ticket) const noexcept {
+    __builtin_prefetch(&table_[hash_of(ticket) & mask_], 1);
+    __builtin_prefetch(&table_[hash_of(ring_[next_ & (ring_.size() - 1)].ticket) & mask_], 1);
+  }
 
   void add(const Final& final) noexcept {
     const auto at = static_cast<std::uint32_t>(next_ & (ring_.size() - 1));
-    if (next_ >= ring_.size()) forget(ring_[at].ticket);
+    if (next_ >= ring_.size()) forget(hash_of(ring_[at].ticket), at);
     ring_[at] = final;
-    std::size_t bucket = home(final.ticket);
-    while (table_[bucket] != kEmpty) bucket = (bucket + 1) & mask_;
-    table_[bucket] = at;
+    const std::uint32_t hash = hash_of(final.ticket);
+    std::size_t bucket = hash & mask_;
+    while (table_[bucket].at != kEmpty) bucket = (bucket + 1) & mask_;
+    table_[bucket] = {at, hash};
     ++next_;
   }
 
   [[nodiscard]] const Final* find(Ticket ticket) const noexcept {
-    for (std::size_t bucket = home(ticket); table_[bucket] != kEmpty; bucket = (bucket + 1) & mask_) {
-      if (ring_[table_[bucket]].ticket == ticket) return &ring_[table_[bucket]];
+    const std::uint32_t hash = hash_of(ticket);
+    for (std::size_t bucket = hash & mask_; table_[bucket].at != kEmpty; bucket = (bucket + 1) & mask_) {
+      const Entry& entry = table_[bucket];
+      if (entry.hash == hash && ring_[entry.at].ticket == ticket) return &ring_[entry.at];
     }
     return nullptr;
   }
@@ -47,24 +54,30 @@ class Finals {
  private:
   static constexpr std::uint32_t kEmpty = 0xFFFFFFFFU;
 
-  [[nodiscard]] std::size_t home(Ticket ticket) const noexcept {
-    return static_cast<std::size_t>((ticket.value() * 0x9E3779B97F4A7C15ULL) >> 32U) & mask_;
+  /// The hash stands beside the position, so that probing touches the ring for a match only.
+  struct Entry {
+    std::uint32_t at = kEmpty;
+    std::uint32_t hash = 0;
+  };
+
+  static std::uint32_t hash_of(Ticket ticket) noexcept {
+    return static_cast<std::uint32_t>((ticket.value() * 0x9E3779B97F4A7C15ULL) >> 32U);
   }
 
-  void forget(Ticket ticket) noexcept {
-    std::size_t hole = home(ticket);
-    while (ring_[table_[hole]].ticket != ticket) hole = (hole + 1) & mask_;
-    for (std::size_t next = (hole + 1) & mask_; table_[next] != kEmpty; next = (next + 1) & mask_) {
-      const std::size_t wanted = home(ring_[table_[next]].ticket);
+  void forget(std::uint32_t hash, std::uint32_t at) noexcept {
+    std::size_t hole = hash & mask_;
+    while (table_[hole].at != at) hole = (hole + 1) & mask_;
+    for (std::size_t next = (hole + 1) & mask_; table_[next].at != kEmpty; next = (next + 1) & mask_) {
+      const std::size_t wanted = table_[next].hash & mask_;
       if (((next - wanted) & mask_) < ((next - hole) & mask_)) continue;  // already between its home and here
       table_[hole] = table_[next];
       hole = next;
     }
-    table_[hole] = kEmpty;
+    table_[hole] = Entry{};
   }
 
   std::vector<Final> ring_;
-  std::vector<std::uint32_t> table_;
+  std::vector<Entry> table_;
   std::size_t mask_;
   std::uint64_t next_ = 0;
 };
