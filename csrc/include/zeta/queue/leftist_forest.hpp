@@ -3,7 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
-#include <vector>
+
+#include "zeta/core/huge_pages.hpp"
 
 namespace zeta::queue {
 
@@ -30,7 +31,7 @@ class LeftistForest {
 
   /// Adds `node`, which must be in no queue, to the queue at `root`. Equal keys leave in ascending `sequence`.
   void insert(Index& root, Index node, std::int64_t key, std::uint64_t sequence) noexcept {
-    nodes_[node] = Node{key, sequence, kNull, kNull, kNull, 1};
+    nodes_[node] = Node{key, sequence, kNull, kNull, kNull, 1, 0};
     root = merge(root, node);
     nodes_[root].parent = kNull;
   }
@@ -39,7 +40,11 @@ class LeftistForest {
   Index pop(Index& root) noexcept {
     const Index first = root;
     root = merge(nodes_[first].left, nodes_[first].right);
-    if (root != kNull) nodes_[root].parent = kNull;
+    if (root != kNull) {
+      nodes_[root].parent = kNull;
+      prefetch(nodes_[root].left);  // the next pop begins there
+      prefetch(nodes_[root].right);
+    }
     return first;
   }
 
@@ -52,8 +57,7 @@ class LeftistForest {
     const Index parent = nodes_[node].parent;
     const Index rest = merge(nodes_[node].left, nodes_[node].right);
     if (rest != kNull) nodes_[rest].parent = parent;
-    (nodes_[parent].left == node ? nodes_[parent].left : nodes_[parent].right) = rest;
-    restore_ranks(parent);
+    replace_child(parent, node, rest);
   }
 
   /// Calls `visit(node) -> bool` for up to `limit` nodes of a queue near its front, until it returns false. The first
@@ -80,11 +84,16 @@ class LeftistForest {
     Index left = kNull;
     Index right = kNull;
     Index parent = kNull;
-    std::uint32_t rank = 1;  ///< Length of the right spine; the left child's is never shorter.
+    std::uint16_t rank = 1;       ///< Length of the right spine; the left child's is never shorter.
+    std::uint16_t left_rank = 0;  ///< The left child's rank, kept here so that merging need not touch that child.
   };
   static_assert(sizeof(Node) == 32, "two nodes share a cache line");
 
-  [[nodiscard]] std::uint32_t rank(Index node) const noexcept { return node == kNull ? 0 : nodes_[node].rank; }
+  [[nodiscard]] std::uint16_t rank(Index node) const noexcept { return node == kNull ? 0 : nodes_[node].rank; }
+
+  void prefetch(Index node) const noexcept {
+    if (node != kNull) __builtin_prefetch(&nodes_[node]);
+  }
 
   [[nodiscard]] bool before(Index a, Index b) const noexcept {
     const Node& x = nodes_[a];
@@ -92,7 +101,8 @@ class LeftistForest {
     return x.key != y.key ? x.key < y.key : x.sequence < y.sequence;
   }
 
-  /// Melds two queues along their right spines, both at most log2(n + 1) long, then walks back up.
+  /// Melds two queues along their right spines, both at most log2(n + 1) long, then walks back up. Touches the nodes of
+  /// the two spines and no others: each is a cache miss in a long queue.
   Index merge(Index a, Index b) noexcept {
     if (a == kNull) return b;
     if (b == kNull) return a;
@@ -105,34 +115,50 @@ class LeftistForest {
       if (before(rest, next)) std::swap(rest, next);
       nodes_[spine].right = next;
       nodes_[next].parent = spine;
+      prefetch(nodes_[rest].right);  // one of the two comes next, whichever way the comparison goes
       spine = next;
     }
     nodes_[spine].right = rest;
     nodes_[rest].parent = spine;
+    std::uint16_t right_rank = nodes_[rest].rank;
     for (Index node = spine;; node = nodes_[node].parent) {
-      order_children(node);
+      right_rank = order_children(nodes_[node], right_rank);
       if (node == root) break;
     }
     return root;
   }
 
-  void order_children(Index node) noexcept {
-    Node& n = nodes_[node];
-    if (rank(n.left) < rank(n.right)) std::swap(n.left, n.right);
-    n.rank = rank(n.right) + 1;
+  /// Puts the child of higher rank to the left; the node's new rank.
+  static std::uint16_t order_children(Node& n, std::uint16_t right_rank) noexcept {
+    if (n.left_rank < right_rank) {
+      std::swap(n.left, n.right);
+      std::swap(n.left_rank, right_rank);
+    }
+    n.rank = static_cast<std::uint16_t>(right_rank + 1);
+    return n.rank;
   }
 
-  /// After an erase below `node`: ranks can only have changed on the way up while they keep changing.
-  void restore_ranks(Index node) noexcept {
-    while (node != kNull) {
-      const std::uint32_t before_rank = nodes_[node].rank;
-      order_children(node);
-      if (nodes_[node].rank == before_rank) break;
-      node = nodes_[node].parent;
+  /// `rest` takes the place of `gone` below `parent`. Ranks can only have changed on the way up while they keep
+  /// changing.
+  void replace_child(Index parent, Index gone, Index rest) noexcept {
+    std::uint16_t child_rank = rank(rest);
+    for (Index child = rest; parent != kNull; gone = child = parent, parent = nodes_[parent].parent) {
+      Node& n = nodes_[parent];
+      auto right_rank = static_cast<std::uint16_t>(n.rank - 1);
+      if (n.left == gone) {
+        n.left = child;
+        n.left_rank = child_rank;
+      } else {
+        n.right = child;
+        right_rank = child_rank;
+      }
+      const std::uint16_t rank_before = n.rank;
+      child_rank = order_children(n, right_rank);
+      if (child_rank == rank_before) return;
     }
   }
 
-  std::vector<Node> nodes_;
+  LargeVector<Node> nodes_;
 };
 
 }  // namespace zeta::queue

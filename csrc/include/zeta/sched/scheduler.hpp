@@ -124,6 +124,7 @@ class Scheduler {
   bool finish(Ticket ticket, std::uint32_t output_tokens, Instant now) noexcept {
     const SlotIndex slot = running_slot(ticket);
     if (slot == kNull) return false;
+    finals_.expect(ticket);
     log(Event::complete, ticket, now, output_tokens);
     if (output_tokens != kUnknownTokens) {
       Model& model = fleet_[slab_[slot].model];
@@ -607,6 +608,8 @@ class Scheduler {
       }
       seat = seat_for(slab_[offer.slot], preferred);
     }
+    slab_.prefetch(slab_[offer.slot].next);  // its neighbours in order of arrival, which `take` links to each other
+    slab_.prefetch(slab_[offer.slot].previous);
     record(offer, seat.model, seat.replica, now);
     waiting_.take(offer, now);
     drop_demand(slab_[offer.slot], now);

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "zeta/core/huge_pages.hpp"
 #include "zeta/sched/request.hpp"
 #include "zeta/sync/index_stack.hpp"
 
@@ -75,11 +77,19 @@ class Slab {
   /// For doing a recorded run again: slots come with the recorded tickets and are not handed out here.
   void stop_recycling() noexcept { recycles_ = false; }
 
+  /// Fetches a slot that will be needed soon.
+  void prefetch(SlotIndex slot) const noexcept {
+    if (slot >= slots_.size()) return;
+    const auto* bytes = reinterpret_cast<const char*>(&slots_[slot]);
+    for (std::size_t at = 0; at < sizeof(Slot); at += 64) __builtin_prefetch(bytes + at);
+    __builtin_prefetch(bytes + sizeof(Slot) - 1);
+  }
+
   Slot& operator[](SlotIndex slot) noexcept { return slots_[slot]; }
   const Slot& operator[](SlotIndex slot) const noexcept { return slots_[slot]; }
 
  private:
-  std::vector<Slot> slots_;
+  LargeVector<Slot> slots_;
   sync::IndexStack<> free_;
   bool recycles_ = true;
 };

@@ -92,6 +92,7 @@ class WaitingRoom {
     Band& band = set.bands[s.request.priority];
     TenantQueue& queue = queue_of(s);
     forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
+    slab_.prefetch(s.is_late ? queue.late : queue.feasible);  // offered next
     if (queue.feasible == kNull && queue.late == kNull) unlink_tenant(s.set, s.request.priority, s.request.tenant);
     unlink_arrival(band, slot);
     --set.size;
