@@ -77,7 +77,7 @@ class LeftistForest {
     }
   }
 
- private:
+ protected:
   struct Node {
     std::int64_t key = 0;
     std::uint64_t sequence = 0;
@@ -101,6 +101,9 @@ class LeftistForest {
     return x.key != y.key ? x.key < y.key : x.sequence < y.sequence;
   }
 
+  LargeVector<Node> nodes_;
+
+ private:
   /// Melds two queues along their right spines, both at most log2(n + 1) long, then walks back up. Touches the nodes of
   /// the two spines and no others: each is a cache miss in a long queue.
   Index merge(Index a, Index b) noexcept {
@@ -157,8 +160,6 @@ class LeftistForest {
       if (child_rank == rank_before) return;
     }
   }
-
-  LargeVector<Node> nodes_;
 };
 
 }  // namespace zeta::queue

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "zeta/core/event_hash.hpp"
-#include "zeta/queue/leftist_forest.hpp"
+#include "zeta/queue/timer_queue.hpp"
 #include "zeta/sched/admission.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/decisions.hpp"
@@ -204,13 +204,14 @@ class Scheduler {
 
   /// The earliest instant at which `advance` has something to do.
   [[nodiscard]] Instant next_timer() const noexcept {
-    return timer_root_ == kNull ? kNever : instant_from_ns(timers_.key(timer_root_));
+    return timers_.first() == kNull ? kNever : instant_from_ns(timers_.key(timers_.first()));
   }
 
   /// Lets everything happen that is due by `now`: expiries and ends of holds.
   void advance(Instant now) noexcept {
-    while (timer_root_ != kNull && instant_from_ns(timers_.key(timer_root_)) <= now) {
-      const SlotIndex slot = timers_.pop(timer_root_);
+    while (timers_.first() != kNull && next_timer() <= now) {
+      const SlotIndex slot = timers_.first();
+      timers_.erase(slot);
       on_timer(slot, now);
     }
     settle(now);
@@ -505,11 +506,11 @@ class Scheduler {
     const Slot& s = slab_[slot];
     const Instant due = std::min(s.hold_until, s.request.expires_at);
     has_timer_[slot] = due != kNever;
-    if (due != kNever) timers_.insert(timer_root_, slot, to_ns(due), s.ticket.sequence());
+    if (due != kNever) timers_.insert(slot, to_ns(due), s.ticket.sequence());
   }
 
   void clear_timer(SlotIndex slot) noexcept {
-    if (has_timer_[slot]) timers_.erase(timer_root_, slot);
+    if (has_timer_[slot]) timers_.erase(slot);
     has_timer_[slot] = false;
   }
 
@@ -597,6 +598,7 @@ class Scheduler {
 
   /// Places an offered request, or puts it right first: then the next round offers anew.
   void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
+    waiting_.expect_take(offer);
     if (gives_up(offer, now) || is_rekeyed_for(offer, preferred, now)) return;
     Seat seat = seat_for(slab_[offer.slot], preferred);
     if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
@@ -608,8 +610,6 @@ class Scheduler {
       }
       seat = seat_for(slab_[offer.slot], preferred);
     }
-    slab_.prefetch(slab_[offer.slot].next);  // its neighbours in order of arrival, which `take` links to each other
-    slab_.prefetch(slab_[offer.slot].previous);
     record(offer, seat.model, seat.replica, now);
     waiting_.take(offer, now);
     drop_demand(slab_[offer.slot], now);
@@ -770,8 +770,7 @@ class Scheduler {
   Slab slab_;
   Fleet fleet_;
   WaitingRoom waiting_;
-  queue::LeftistForest timers_;
-  SlotIndex timer_root_ = kNull;
+  queue::TimerQueue timers_;
   std::vector<bool> has_timer_ = std::vector<bool>(slab_.capacity());
   ModelMask blocked_;  ///< During settle: models whose next request waits for tokens.
   std::array<ReadyList, kChannels> ready_;

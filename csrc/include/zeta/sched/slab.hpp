@@ -85,6 +85,10 @@ class Slab {
     __builtin_prefetch(bytes + sizeof(Slot) - 1);
   }
 
+  void prefetch_links(SlotIndex slot) const noexcept {
+    if (slot < slots_.size()) __builtin_prefetch(&slots_[slot].next);
+  }
+
   Slot& operator[](SlotIndex slot) noexcept { return slots_[slot]; }
   const Slot& operator[](SlotIndex slot) const noexcept { return slots_[slot]; }
 

@@ -129,6 +129,13 @@ class WaitingRoom {
     return {};
   }
 
+  /// Fetches what taking this offer will touch: its neighbours in order of arrival.
+  void expect_take(const Offer& offer) const noexcept {
+    const Slot& s = slab_[offer.slot];
+    slab_.prefetch_links(s.next);
+    slab_.prefetch_links(s.previous);
+  }
+
   /// Removes an offered request and settles who has had what.
   void take(const Offer& offer, Instant now) noexcept {
     Slot& s = slab_[offer.slot];
