@@ -55,6 +55,15 @@ def filled(scale: Scale, *, is_shared: bool = False) -> tuple[Router, deque[Leas
     return router, deque(router.poll())
 
 
+def _next_leases(router: Router) -> list[Lease]:
+    """Where the router's own thread had its turn while the last running request ended, the next follow in a moment."""
+    for _ in range(10_000):
+        if leases := router.poll():
+            return leases
+        time.sleep(1e-4)
+    raise WrongAnswer("zeta let the last running request end and placed none of those that wait")
+
+
 def _check(router: Router, scale: Scale, running: int) -> None:
     stats = router.stats()
     ended = sum(stats["outcomes"].values())
@@ -102,7 +111,8 @@ class ZetaRouter:
             taken.append(leases)
             running.extend(leases)
             if not running:
-                raise WrongAnswer("zeta let the last running request end and placed none of those that wait")
+                taken.append(_next_leases(router))
+                running.extend(taken[-1])
         seen = [lease.ticket for leases in taken for lease in leases]
         if len(set(seen)) != len(seen) or not self._tickets.isdisjoint(seen):
             raise WrongAnswer("zeta handed one request out twice")
