@@ -12,6 +12,7 @@
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/slab.hpp"
 #include "zeta/score/suitability.hpp"
+#include "zeta/share/arriving_work.hpp"
 #include "zeta/share/demand.hpp"
 #include "zeta/share/device_shares.hpp"
 #include "zeta/share/policy.hpp"
@@ -49,6 +50,7 @@ struct Device {
   share::Plan plan;
   Duration prefill_in_flight{0};  ///< Predicted, of placed requests without a first token.
   share::SizeHistogram waiting_sizes;
+  share::ArrivingWork arriving;
   Duration give_up_above = Duration::max();  ///< In overload: larger requests wait until the others are served.
 };
 
@@ -233,7 +235,7 @@ class Fleet {
       models.push_back(id(m));
       members.insert(id(m));
     }
-    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}, {},
+    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}, {}, {},
             Duration::max()};
   }
 

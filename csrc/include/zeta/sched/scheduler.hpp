@@ -110,6 +110,7 @@ class Scheduler {
       }
     }
     log(Event::submit, ticket, now, s.waits_for.bits());
+    fleet_.device_of(s.demand_model).arriving.add(s.work, now);
     enter_waiting(slot, now, true);
   }
 
@@ -228,9 +229,11 @@ class Scheduler {
 
   /// Decides up to which size requests are served in time while feasible work exceeds what a device can do.
   void note_overload(Instant now) noexcept {
+    bool is_overloaded = false;
     for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
       Device& device = fleet_.device(d);
       if (!device.config.is_shared || config_.order == Order::fifo) continue;
+      is_overloaded = is_overloaded || device.arriving.utilisation(now) > kLongOverload;
       double need = 0.0;
       double pace = 0.0;
       for (const ModelId id : device.models) {
@@ -240,6 +243,7 @@ class Scheduler {
       const double room = kOverloadRoom * std::max(1.0 - 0.75 * pace, 0.05);
       device.give_up_above = need <= room ? Duration::max() : device.waiting_sizes.largest_within(room / need);
     }
+    waiting_.lift_promise_cap(!is_overloaded);
   }
 
   /// What `tick` would put into force on a shared device now. Changes nothing.
@@ -381,6 +385,7 @@ class Scheduler {
   static constexpr double kOutputRate = 0.02;  ///< Of the running mean of output lengths: about the last 50 answers.
   static constexpr double kLagRate = 0.1;
   /// Work is priced at a reference batch; in overload batches are larger and it takes less.
+  static constexpr double kLongOverload = 0.95;  ///< Work arriving in five minutes ÷ what a device can do in them.
   static constexpr double kOverloadRoom = 1.3;
 
   static std::uint32_t slab_capacity(const SchedulerConfig& config) {

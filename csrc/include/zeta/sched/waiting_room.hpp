@@ -158,6 +158,10 @@ class WaitingRoom {
     remove(offer.slot);
   }
 
+  /// While less work arrives than can be done, nobody waits long past one and a half promises: the cap on takes for the
+  /// promise protects feasible work in a long overload, and there is none.
+  void lift_promise_cap(bool lifts) noexcept { lifts_cap_ = lifts; }
+
   /// Of the requests near the front of the offer's queue, one that `fits(slot)` while the offered one does not; kNull
   /// where none does, or where the offered one has waited longer than the promise: then nobody passes it any more.
   template <class Fits>
@@ -281,7 +285,9 @@ class WaitingRoom {
     if (is_fifo_) return {queue.feasible, Reason::arrival_order, b};
     retire_late(queue, now);
     const bool is_feasible = queue.feasible != kNull && slab_[queue.feasible].latest_start >= now;
-    if (slab_[band.oldest].arrival + promise_ <= now && (!is_feasible || band.promise_credit >= 1.0)) {
+    const Instant oldest = slab_[band.oldest].arrival;
+    const bool goes_ahead = band.promise_credit >= 1.0 || (lifts_cap_ && oldest + lift_after_ <= now);
+    if (oldest + promise_ <= now && (!is_feasible || goes_ahead)) {
       return {band.oldest, Reason::promise, b};
     }
     if (is_feasible) return {queue.feasible, Reason::earliest_deadline, b};
@@ -410,6 +416,8 @@ class WaitingRoom {
   std::uint32_t bands_;
   std::uint32_t tenants_;
   Duration promise_;
+  Duration lift_after_{promise_ + promise_ / 2};
+  bool lifts_cap_ = true;
   double promise_credit_per_take_;
   double lower_band_credit_per_take_;
   std::vector<std::int64_t> quantum_;
