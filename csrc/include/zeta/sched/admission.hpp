@@ -108,9 +108,12 @@ namespace zeta::sched {
   return {mean, duration_from_seconds(wait_s * config.eta_quantile_factor)};
 }
 
-/// KV tokens to set aside: of many requests in flight each is, on average, half way through its answer.
-[[nodiscard]] inline std::uint64_t tokens_to_reserve(const Model& model, const Request& request) noexcept {
-  return std::uint64_t{request.prompt_tokens} + expected_output(model, request) / 2;
+/// KV tokens to set aside: of many requests in flight each is, on average, half way through its answer. Never more than
+/// an empty replica has, however long answers have become since the request was let in.
+[[nodiscard]] inline std::uint64_t tokens_to_reserve(const Fleet& fleet, ModelId id, const Request& request) noexcept {
+  const std::uint64_t prompt = request.prompt_tokens;
+  const std::uint64_t wanted = prompt + expected_output(fleet[id], request) / 2;
+  return std::min(wanted, std::max(prompt, fleet.largest_kv_tokens(id)));
 }
 
 /// GPU-seconds that a request would add to a model now. Where models share a device, a decode step costs nearly the

@@ -39,7 +39,7 @@ inline bool apply_event(Scheduler& scheduler, EventRecord& event) noexcept {
           scheduler.add_replica({event.model, event.max_in_flight, event.max_batch, event.kv_tokens}, event.now);
       return event.replica != kNoReplica;
     case EventKind::drain_replica:
-      scheduler.drain_replica(event.replica);
+      scheduler.drain_replica(event.replica, event.now);
       return true;
     case EventKind::remove_replica:
       scheduler.remove_replica(event.replica, event.now);

@@ -116,7 +116,9 @@ class Scheduler {
 
   /// Places until no waiting request that may be taken fits any open model.
   void settle(Instant now) noexcept {
-    blocked_ = ModelMask{};
+    settled_at_ = now;
+    held_ = ModelMask{};
+    stuck_sets_ = 0;
     while (waiting_.size() > 0 && !open().empty() && place_one(now)) {
     }
   }
@@ -289,7 +291,11 @@ class Scheduler {
   }
 
   /// It takes no new requests; what runs there finishes.
-  void drain_replica(ReplicaId id) noexcept { fleet_.drain_replica(id); }
+  void drain_replica(ReplicaId id, Instant now) noexcept {
+    fleet_.drain_replica(id);
+    end_misfits(now);
+    settle(now);
+  }
 
   /// It is gone: what ran there is requeued, or fails where it has been requeued too often.
   void remove_replica(ReplicaId id, Instant now) noexcept {
@@ -301,6 +307,7 @@ class Scheduler {
       give_back(slot, true, Outcome::failed_replica, now);
     }
     fleet_.remove_replica(id);
+    end_misfits(now);
     settle(now);
   }
 
@@ -349,24 +356,28 @@ class Scheduler {
   [[nodiscard]] const EventHash& hash() const noexcept { return hash_; }
   [[nodiscard]] std::uint32_t waiting() const noexcept { return waiting_.size(); }
 
-  /// For checks, on a settled scheduler: a waiting request that a replica could take now; kNull if there is none. One
-  /// rule may hold a request although it fits: it stands behind a larger one of its set whose tokens do not fit yet,
-  /// and that one has waited longer than the promise, or too many stand between.
+  /// For checks, on a settled scheduler: a waiting request that a replica could take now; kNull if there is none. Two
+  /// rules may hold a request although it fits. It stands behind one that waits for tokens, and that one is overdue
+  /// (the models that it may use are being emptied for it), or so many stand between that nobody looked.
   [[nodiscard]] SlotIndex find_idle_capacity() const noexcept {
-    std::array<bool, WaitingRoom::kSets> is_held{};
+    ModelMask open = fleet_.open();
+    std::array<bool, WaitingRoom::kSets> is_stuck{};
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
       const Slot& s = slab_[slot];
-      if (s.phase == Phase::waiting && !(s.waits_for & fleet_.open()).empty() && !could_start(s)) is_held[s.set] = true;
+      if (s.phase != Phase::waiting || (s.waits_for & fleet_.open()).empty() || could_start(s, fleet_.open())) continue;
+      if (waiting_.is_overdue(s, settled_at_)) open = open & ~s.waits_for;
+      is_stuck[s.set] = config_.order == Order::fifo || waiting_.size_of(s.set) > WaitingRoom::kPassed;
     }
+    is_stuck[WaitingRoom::kOverflow] |= waiting_.size_of(WaitingRoom::kOverflow) > WaitingRoom::kScanned;
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
       const Slot& s = slab_[slot];
-      if (s.phase == Phase::waiting && !is_held[s.set] && could_start(s)) return slot;
+      if (s.phase == Phase::waiting && !is_stuck[s.set] && could_start(s, open)) return slot;
     }
     return kNull;
   }
 
   /// Models that can take a request in this settling.
-  [[nodiscard]] ModelMask open() const noexcept { return fleet_.open() & ~blocked_; }
+  [[nodiscard]] ModelMask open() const noexcept { return fleet_.open() & ~held_; }
 
   [[nodiscard]] std::optional<std::uint64_t> ticket_with_idle_capacity() const noexcept {
     const SlotIndex slot = find_idle_capacity();
@@ -536,6 +547,24 @@ class Scheduler {
     enter_waiting(slot, now, false);
   }
 
+  /// After a replica went: requests whose prompt no replica of theirs can hold any more would wait for ever, in front
+  /// of others. Where no replica is left at all they wait for the next one.
+  void end_misfits(Instant now) noexcept {
+    for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
+      const Slot& s = slab_[slot];
+      if (s.phase != Phase::waiting) continue;
+      const ModelMask served = s.request.allowed & fleet_.served();
+      bool is_misfit = !served.empty();
+      for_each_model(served, [&](ModelId model) {
+        is_misfit = is_misfit && s.request.prompt_tokens > fleet_.largest_kv_tokens(model);
+      });
+      if (!is_misfit) continue;
+      log(Event::reject, s.ticket, now, static_cast<std::uint64_t>(Outcome::rejected_infeasible));
+      leave_waiting(slot, now);
+      end_waiting(slot, Outcome::rejected_infeasible, Duration{0});
+    }
+  }
+
   void end_waiting(SlotIndex slot, Outcome outcome, Duration eta) noexcept {
     ledger_.on_final_waiting(outcome);
     end(slot, outcome, eta);
@@ -572,7 +601,7 @@ class Scheduler {
     std::array<Choice, kMaxModels> best;
     ModelMask wanted;
     for (std::size_t set = 0; set < WaitingRoom::kSets; ++set) {
-      if (waiting_.set_is_empty(set)) continue;
+      if (waiting_.size_of(set) == 0 || ((stuck_sets_ >> set) & 1U) != 0) continue;
       const ModelMask candidates = waiting_.set_mask(set) & open();
       if (candidates.empty()) continue;
       const Offer offer = waiting_.offer(set, candidates, now);
@@ -605,15 +634,20 @@ class Scheduler {
   void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
     waiting_.expect_take(offer);
     if (gives_up(offer, now) || is_rekeyed_for(offer, preferred, now)) return;
-    Seat seat = seat_for(slab_[offer.slot], preferred);
+    Seat seat = seat_for(slab_[offer.slot], open(), preferred);
     if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
-      const ModelMask wanted = slab_[offer.slot].waits_for;
-      offer = waiting_.passing(offer, now, [&](SlotIndex slot) { return could_start(slab_[slot]); });
-      if (offer.slot == kNull) {
-        blocked_ = blocked_ | wanted;
+      const Slot& first = slab_[offer.slot];
+      if (waiting_.is_overdue(first, now)) {  // nobody passes it any more: what is freed is for it
+        held_ = held_ | first.waits_for;
         return;
       }
-      seat = seat_for(slab_[offer.slot], preferred);
+      const std::size_t set = first.set;
+      offer = waiting_.passing(set, [&](SlotIndex slot) { return could_start(slab_[slot], open()); });
+      if (offer.slot == kNull) {
+        stuck_sets_ |= 1U << set;
+        return;
+      }
+      seat = seat_for(slab_[offer.slot], open(), preferred);
     }
     record(offer, seat.model, seat.replica, now);
     waiting_.take(offer, now);
@@ -628,20 +662,23 @@ class Scheduler {
   };
 
   /// A replica with room for the request: of the preferred model, else of any other that may serve it.
-  [[nodiscard]] Seat seat_for(const Slot& s, ModelId preferred) const noexcept {
-    Seat seat{preferred, s.waits_for.contains(preferred) ? replica_for(s, preferred) : kNoReplica};
+  [[nodiscard]] Seat seat_for(const Slot& s, ModelMask open, ModelId preferred = kNoModel) const noexcept {
+    const bool is_open = preferred != kNoModel && (s.waits_for & open).contains(preferred);
+    Seat seat{preferred, is_open ? replica_for(s, preferred) : kNoReplica};
     if (seat.replica != kNoReplica) return seat;
-    for_each_model(s.waits_for & fleet_.open(), [&](ModelId other) {
+    for_each_model(s.waits_for & open, [&](ModelId other) {
       if (seat.replica == kNoReplica && other != preferred) seat = {other, replica_for(s, other)};
     });
     return seat;
   }
 
   [[nodiscard]] ReplicaId replica_for(const Slot& s, ModelId model) const noexcept {
-    return fleet_.choose_replica(model, tokens_to_reserve(fleet_[model], s.request), s.request.affinity_key);
+    return fleet_.choose_replica(model, tokens_to_reserve(fleet_, model, s.request), s.request.affinity_key);
   }
 
-  [[nodiscard]] bool could_start(const Slot& s) const noexcept { return seat_for(s, kNoModel).replica != kNoReplica; }
+  [[nodiscard]] bool could_start(const Slot& s, ModelMask open) const noexcept {
+    return seat_for(s, open).replica != kNoReplica;
+  }
 
   /// In overload somebody must be late. The fewest are if the largest are (see share::SizeHistogram), so those wait
   /// with the late ones, under the same promise.
@@ -677,7 +714,7 @@ class Scheduler {
     s.replica = replica;
     s.placed_at = now;
     price_on(s, model);
-    s.reserved_tokens = tokens_to_reserve(fleet_[model], s.request);
+    s.reserved_tokens = tokens_to_reserve(fleet_, model, s.request);
     Device& device = fleet_.device_of(model);
     if (device.config.is_shared) device.shares.charge(model, s.work);
     const bool had_slot = fleet_.replica(replica).has_slot();
@@ -777,7 +814,9 @@ class Scheduler {
   WaitingRoom waiting_;
   queue::TimerQueue timers_;
   std::vector<bool> has_timer_ = std::vector<bool>(slab_.capacity());
-  ModelMask blocked_;  ///< During settle: models whose next request waits for tokens.
+  Instant settled_at_{};
+  ModelMask held_;                ///< During settle: models that are being emptied for an overdue request.
+  std::uint32_t stuck_sets_ = 0;  ///< During settle: sets of which nobody near the front fits.
   std::array<ReadyList, kChannels> ready_;
   Finals finals_;
   DecisionRing decisions_;

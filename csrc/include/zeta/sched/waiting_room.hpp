@@ -43,6 +43,8 @@ class WaitingRoom {
   static constexpr std::size_t kSets = 17;
   static constexpr std::uint8_t kOverflow = 16;
   static constexpr std::size_t kMaxBands = 8;
+  static constexpr std::size_t kPassed = 32;   ///< Looked at behind a request whose tokens do not fit.
+  static constexpr std::size_t kScanned = 64;  ///< Of the overflow set, per offer and tenant.
 
   WaitingRoom(const SchedulerConfig& config, Slab& slab)
       : slab_{slab},
@@ -64,7 +66,7 @@ class WaitingRoom {
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] std::uint32_t bands() const noexcept { return bands_; }
   [[nodiscard]] std::uint32_t tenants() const noexcept { return tenants_; }
-  [[nodiscard]] bool set_is_empty(std::size_t set) const noexcept { return sets_[set].size == 0; }
+  [[nodiscard]] std::uint32_t size_of(std::size_t set) const noexcept { return sets_[set].size; }
   /// The models that serve a set; for the overflow set the union over its requests.
   [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return sets_[set].mask; }
 
@@ -142,7 +144,8 @@ class WaitingRoom {
     Set& set = sets_[s.set];
     if (Band& band = set.bands[offer.band]; !is_fifo_) {
       band.promise_credit = std::min(band.promise_credit + promise_credit_per_take(band, now), kMostCredit);
-      if (offer.reason == Reason::promise) band.promise_credit -= 1.0;
+      // With nothing feasible to go ahead of, the promise takes for free: the account never falls below nothing.
+      if (offer.reason == Reason::promise) band.promise_credit = std::max(band.promise_credit - 1.0, 0.0);
       for (std::uint8_t b = 0; b < bands_; ++b) {
         Band& lower = set.bands[b];
         if (b == offer.band) {
@@ -162,20 +165,35 @@ class WaitingRoom {
   /// promise protects feasible work in a long overload, and there is none.
   void lift_promise_cap(bool lifts) noexcept { lifts_cap_ = lifts; }
 
-  /// Of the requests near the front of the offer's queue, one that `fits(slot)` while the offered one does not; kNull
-  /// where none does, or where the offered one has waited longer than the promise: then nobody passes it any more.
+  /// Whether a request has waited longer than the promise.
+  [[nodiscard]] bool is_overdue(const Slot& s, Instant now) const noexcept {
+    return !is_fifo_ && s.arrival + promise_ <= now;
+  }
+
+  /// Of the requests near the fronts of a set's queues, one that `fits(slot)` where the first in order does not: by
+  /// band, then by tenant from the one in turn, feasible ones first. kNull where none of those looked at does.
   template <class Fits>
-  [[nodiscard]] Offer passing(const Offer& offer, Instant now, Fits&& fits) noexcept {
-    const Slot& first = slab_[offer.slot];
-    if (is_fifo_ || first.arrival + promise_ <= now) return {};
-    const TenantQueue& queue = queue_of(first);
+  [[nodiscard]] Offer passing(std::size_t set_index, Fits&& fits) noexcept {
+    const Set& set = sets_[set_index];
     SlotIndex found = kNull;
-    forest_.visit_first(first.is_late ? queue.late : queue.feasible, kPassed, [&](SlotIndex slot) {
-      if (slot == offer.slot || !fits(slot)) return true;
-      found = slot;
-      return false;
-    });
-    return {found, Reason::passed_ahead, offer.band};
+    std::size_t left = kPassed;
+    const auto looks_on = [&](SlotIndex slot) {
+      --left;
+      if (fits(slot)) found = slot;
+      return found == kNull && left > 0;
+    };
+    for (std::uint8_t b = 0; b < bands_ && !is_fifo_; ++b) {
+      if (set.bands[b].size == 0) continue;
+      for (std::uint32_t tenant = set.bands[b].turn;;) {
+        const TenantQueue& queue = queue_at(set_index, b, tenant);
+        forest_.visit_first(queue.feasible, left, looks_on);
+        if (found == kNull) forest_.visit_first(queue.late, left, looks_on);
+        if (found != kNull) return {found, Reason::passed_ahead, b};
+        if (left == 0) return {};
+        if ((tenant = queue.next) == set.bands[b].turn) break;
+      }
+    }
+    return {};
   }
 
   /// True where `a` is to be taken before `b`, both offered at the same instant by different sets.
@@ -193,8 +211,6 @@ class WaitingRoom {
  private:
   static constexpr double kMostCredit = 4.0;
   static constexpr int kMovesPerOffer = 32;  ///< Bounds the time of one offer after a long idle.
-  static constexpr int kScanned = 64;        ///< Of the overflow set, per offer.
-  static constexpr int kPassed = 16;         ///< Looked at behind a request whose tokens do not fit.
   static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
 
   struct TenantQueue {
@@ -281,17 +297,20 @@ class WaitingRoom {
     Band& band = sets_[set_index].bands[b];
     const auto tenant = tenant_in_turn(set_index, b);
     TenantQueue& queue = queue_at(set_index, b, tenant);
-    if (set_index == kOverflow) return scan_overflow(band, queue, b, open, now);
+    if (set_index == kOverflow) return scan_overflow(band, tenant, b, open, now);
     if (is_fifo_) return {queue.feasible, Reason::arrival_order, b};
     retire_late(queue, now);
     const bool is_feasible = queue.feasible != kNull && slab_[queue.feasible].latest_start >= now;
-    const Instant oldest = slab_[band.oldest].arrival;
-    const bool goes_ahead = band.promise_credit >= 1.0 || (lifts_cap_ && oldest + lift_after_ <= now);
-    if (oldest + promise_ <= now && (!is_feasible || goes_ahead)) {
+    if (is_overdue(slab_[band.oldest], now) && (!is_feasible || may_go_ahead(band, now))) {
       return {band.oldest, Reason::promise, b};
     }
     if (is_feasible) return {queue.feasible, Reason::earliest_deadline, b};
     return {queue.late != kNull ? queue.late : queue.feasible, Reason::late, b};
+  }
+
+  /// Whether the band's overdue oldest request may go before feasible ones.
+  [[nodiscard]] bool may_go_ahead(const Band& band, Instant now) const noexcept {
+    return band.promise_credit >= 1.0 || (lifts_cap_ && slab_[band.oldest].arrival + lift_after_ <= now);
   }
 
   /// Requests whose latest start has passed move to the late heap, a bounded number at a time.
@@ -305,25 +324,36 @@ class WaitingRoom {
     }
   }
 
-  /// Sets beyond the sixteenth share queues: looks at the first few requests in order for one that `open` may serve.
-  [[nodiscard]] Offer scan_overflow(const Band& band, TenantQueue& queue, std::uint8_t b, ModelMask open,
+  /// Sets beyond the sixteenth share queues: looks at the first requests of each tenant, from the one in turn, for one
+  /// that `open` may serve.
+  [[nodiscard]] Offer scan_overflow(const Band& band, std::uint32_t turn, std::uint8_t b, ModelMask open,
                                     Instant now) noexcept {
+    SlotIndex feasible = kNull;
+    SlotIndex late = kNull;
+    for (std::uint32_t tenant = turn; feasible == kNull;) {
+      TenantQueue& queue = queue_at(kOverflow, b, tenant);
+      if (!is_fifo_) retire_late(queue, now);
+      feasible = first_for(open, queue.feasible);
+      if (late == kNull) late = first_for(open, queue.late);
+      if ((tenant = queue.next) == turn) break;
+    }
+    if (is_fifo_) return {feasible, Reason::arrival_order, b};
     const Slot& oldest = slab_[band.oldest];
-    if (!is_fifo_ && oldest.arrival + promise_ <= now && !(oldest.waits_for & open).empty()) {
+    if (is_overdue(oldest, now) && !(oldest.waits_for & open).empty() &&
+        (feasible == kNull || may_go_ahead(band, now))) {
       return {band.oldest, Reason::promise, b};
     }
-    if (!is_fifo_) retire_late(queue, now);
-    for (const bool late : {false, true}) {
-      SlotIndex found = kNull;
-      forest_.visit_first(late ? queue.late : queue.feasible, kScanned, [&](SlotIndex slot) {
-        if ((slab_[slot].waits_for & open).empty()) return true;
-        found = slot;
-        return false;
-      });
-      const Reason reason = is_fifo_ ? Reason::arrival_order : late ? Reason::late : Reason::earliest_deadline;
-      if (found != kNull) return {found, reason, b};
-    }
-    return {};
+    if (feasible != kNull) return {feasible, Reason::earliest_deadline, b};
+    return {late, Reason::late, b};
+  }
+
+  [[nodiscard]] SlotIndex first_for(ModelMask open, SlotIndex root) const noexcept {
+    SlotIndex found = kNull;
+    forest_.visit_first(root, kScanned, [&](SlotIndex slot) {
+      if (!(slab_[slot].waits_for & open).empty()) found = slot;
+      return found == kNull;
+    });
+    return found;
   }
 
   // --- tenants of a band, in turn ------------------------------------------------------------------------------------
@@ -352,7 +382,7 @@ class WaitingRoom {
       rounds = std::min(rounds, -queue.deficit_ns / quantum_[t]);
       if ((t = queue.next) == first) break;
     }
-    if (rounds == 0) return;
+    if (rounds <= 0) return;  // somebody's is positive already
     for (std::uint32_t t = first;;) {
       TenantQueue& queue = queue_at(set, b, t);
       queue.deficit_ns += rounds * quantum_[t];

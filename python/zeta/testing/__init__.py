@@ -1,0 +1,8 @@
+"""What users test with: a clock that obeys, actuators that remember, and the router's invariants."""
+
+from __future__ import annotations
+
+from zeta.clock import VirtualClock
+from zeta.testing._invariants import InvariantError, check_invariants
+
+__all__ = ["InvariantError", "VirtualClock", "check_invariants"]
