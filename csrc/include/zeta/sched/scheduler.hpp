@@ -286,6 +286,7 @@ class Scheduler {
 
   [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& replica, Instant now) noexcept {
     const ReplicaId id = fleet_.add_replica(replica);
+    end_misfits(now);
     settle(now);
     return id;
   }
