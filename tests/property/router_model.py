@@ -117,6 +117,7 @@ class RouterModel:
         self.mean_output = 256.0
         self.lag_s = 0.0
         self.lifts_cap = True
+        self.arriving: dict[int, int] = {}  # work by bins of ten seconds
         for window, max_batch in replicas:
             self.add_replica(window, max_batch, 0)
 
@@ -130,6 +131,8 @@ class RouterModel:
             request.state = "rejected_no_replica"
         else:
             self.price(request)
+            number = now // 10_000_000_000
+            self.arriving[number] = self.arriving.get(number, 0) + request.work
             self.enter(request, in_front=False)
         self.settle(now)
 
@@ -188,6 +191,11 @@ class RouterModel:
         for request in sorted(due, key=lambda r: (r.expires, r.ticket >> 24)):
             self.leave(request)
             request.state = "expired_in_queue"
+        self.settle(now)
+
+    def tick(self, now: int) -> None:
+        recent = sum(work for number, work in self.arriving.items() if number > now // 10_000_000_000 - 30)
+        self.lifts_cap = recent / 300_000_000_000 <= 0.95 * len(self.replicas)
         self.settle(now)
 
     def add_replica(self, window: int, max_batch: int, now: int) -> int:

@@ -27,7 +27,13 @@ class Beside:
     """A router of one model and the model of it, told the same."""
 
     def __init__(
-        self, promise_ms: int, tenants: int, quantum_ms: int, max_queued: int, replicas: list[tuple[int, int]]
+        self,
+        promise_ms: int,
+        tenants: int,
+        quantum_ms: int,
+        max_queued: int,
+        replicas: list[tuple[int, int]],
+        slowness: float = 1.0,
     ) -> None:
         self.clock = VirtualClock(1000 * MS)
         self.tenants = tenants
@@ -38,9 +44,9 @@ class Beside:
             zeta.Replica(f"r{i}", max_in_flight=window, max_batch=batch) for i, (window, batch) in enumerate(replicas)
         )
         config = Config(scheduler=scheduler, models=(zeta.Model("m", 0.5, replicas=fleet),))
-        with priced_at(SERVICE):
+        values = tuple(slowness * getattr(SERVICE, name) for name in SERVICE.__slots__)[:6]
+        with priced_at(ServiceModel(*values)):
             self.router = zeta.Router.from_config(config, clock=self.clock)
-        values = tuple(getattr(SERVICE, name) for name in SERVICE.__slots__)[:6]
         rules = Settings(values, promise_ms * MS, max_queued=max_queued, tenant_quantum_ns=quantum_ms * MS)
         self.model = RouterModel(rules, replicas)
         self.names = {i: f"r{i}" for i in range(len(replicas))}
@@ -108,7 +114,7 @@ class Beside:
 
     def tick(self) -> None:
         self.router.tick()
-        self.model.settle(self.now)
+        self.model.tick(self.now)
 
     def add_replica(self, window: int, batch: int) -> None:
         if len(self.model.replicas) == 8:
@@ -216,11 +222,18 @@ class Machine(RuleBasedStateMachine):
         quantum_ms=st.sampled_from([10, 250]),
         max_queued=st.sampled_from([4, 25]),
         replicas=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8)), min_size=0, max_size=3),
+        slowness=st.sampled_from([1.0, 40.0]),
     )
     def build(
-        self, promise_ms: int, tenants: int, quantum_ms: int, max_queued: int, replicas: list[tuple[int, int]]
+        self,
+        promise_ms: int,
+        tenants: int,
+        quantum_ms: int,
+        max_queued: int,
+        replicas: list[tuple[int, int]],
+        slowness: float,
     ) -> None:
-        self.beside = Beside(promise_ms, tenants, quantum_ms, max_queued, replicas)
+        self.beside = Beside(promise_ms, tenants, quantum_ms, max_queued, replicas, slowness)
 
     @invariant()
     def is_as_the_model_says(self) -> None:
@@ -253,7 +266,8 @@ def build(seed: int) -> Beside:
     chance = random.Random(~seed)
     replicas = [(chance.randint(1, 6), chance.randint(1, 8)) for _ in range(chance.randint(1, 4))]
     promise_ms, tenants = chance.choice([500, 3000, 20_000]), chance.choice([1, 1, 3, 6])
-    return Beside(promise_ms, tenants, chance.choice([10, 250]), chance.choice([5, 30, 30]), replicas)
+    max_queued, slowness = chance.choice([5, 30, 30]), chance.choice([1.0, 1.0, 40.0])
+    return Beside(promise_ms, tenants, chance.choice([10, 250]), max_queued, replicas, slowness)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -234,8 +234,10 @@ class Scheduler {
     bool is_overloaded = false;
     for (std::size_t d = 0; d < fleet_.device_count(); ++d) {
       Device& device = fleet_.device(d);
-      if (!device.config.is_shared || config_.order == Order::fifo) continue;
-      is_overloaded = is_overloaded || device.arriving.utilisation(now) > kLongOverload;
+      if (config_.order == Order::fifo) continue;
+      const std::size_t copies = device.config.is_shared ? 1 : fleet_[device.models.front()].replicas.size();
+      is_overloaded |= device.arriving.utilisation(now) > kLongOverload * static_cast<double>(copies);
+      if (!device.config.is_shared) continue;
       double need = 0.0;
       double pace = 0.0;
       for (const ModelId id : device.models) {
@@ -548,7 +550,7 @@ class Scheduler {
     enter_waiting(slot, now, false);
   }
 
-  /// After a replica went: requests whose prompt no replica of theirs can hold any more would wait for ever, in front
+  /// After replicas changed: requests whose prompt no replica of theirs can hold would wait for ever, in front
   /// of others. Where no replica is left at all they wait for the next one.
   void end_misfits(Instant now) noexcept {
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
