@@ -121,26 +121,35 @@ class Fleet {
     refresh(model);
   }
 
-  void occupy(const Slot& s) noexcept {
+  void occupy(Slot& s) noexcept {
     route::Replica& r = replica(s.replica);
     ++r.in_flight;
     r.kv_reserved += s.reserved_tokens;
     r.prefill_in_flight += s.prefill;
     device_of(s.model).prefill_in_flight += s.prefill;
+    s.holds_budget = true;
     ++(*this)[s.model].running;
     refresh_device(s.model);
   }
 
-  void start_decoding(const Slot& s) noexcept {
+  /// Its prefill is over, as far as is known: it no longer counts against its device's budget.
+  void release_budget(Slot& s) noexcept {
+    if (!s.holds_budget) return;
+    s.holds_budget = false;
     replica(s.replica).prefill_in_flight -= s.prefill;
     device_of(s.model).prefill_in_flight -= s.prefill;
-    Model& model = (*this)[s.model];
-    ++model.decoding;
-    model.context_tokens += expected_context(s);
     refresh_device(s.model);
   }
 
-  void vacate(const Slot& s) noexcept {
+  void start_decoding(Slot& s) noexcept {
+    Model& model = (*this)[s.model];
+    ++model.decoding;
+    model.context_tokens += expected_context(s);
+    release_budget(s);
+    refresh_device(s.model);
+  }
+
+  void vacate(Slot& s) noexcept {
     route::Replica& r = replica(s.replica);
     Model& model = (*this)[s.model];
     --r.in_flight;
@@ -148,11 +157,9 @@ class Fleet {
     if (s.phase == Phase::decoding) {
       --model.decoding;
       model.context_tokens -= expected_context(s);
-    } else {
-      r.prefill_in_flight -= s.prefill;
-      device_of(s.model).prefill_in_flight -= s.prefill;
     }
     --model.running;
+    release_budget(s);
     refresh_device(s.model);
   }
 

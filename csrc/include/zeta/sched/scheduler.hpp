@@ -388,7 +388,18 @@ class Scheduler {
   }
 
  private:
-  enum class Event : std::uint8_t { submit = 1, reject, place, first_token, complete, fail, cancel, expire, widen };
+  enum class Event : std::uint8_t {
+    submit = 1,
+    reject,
+    place,
+    first_token,
+    complete,
+    fail,
+    cancel,
+    expire,
+    widen,
+    presume
+  };
 
   struct ReadyList {
     SlotIndex first = kNull;
@@ -397,6 +408,8 @@ class Scheduler {
 
   static constexpr double kFeedbackRate = 0.05;
   static constexpr double kOutputRate = 0.02;  ///< Of the running mean of output lengths: about the last 50 answers.
+  /// A caller that never reports first tokens holds a shared device's budget for this long and four predicted prefills.
+  static constexpr Duration kPresumedStart{1'000'000'000};
   static constexpr double kLagRate = 0.1;
   /// Work is priced at a reference batch; in overload batches are larger and it takes less.
   static constexpr double kLongOverload = 0.95;  ///< Work arriving in five minutes ÷ what a device can do in them.
@@ -524,8 +537,12 @@ class Scheduler {
   void set_timer(SlotIndex slot) noexcept {
     const Slot& s = slab_[slot];
     const Instant due = std::min(s.hold_until, s.request.expires_at);
-    has_timer_[slot] = due != kNever;
-    if (due != kNever) timers_.insert(slot, to_ns(due), s.ticket.sequence());
+    if (due != kNever) set_timer_at(slot, due);
+  }
+
+  void set_timer_at(SlotIndex slot, Instant due) noexcept {
+    has_timer_[slot] = true;
+    timers_.insert(slot, to_ns(due), slab_[slot].ticket.sequence());
   }
 
   void clear_timer(SlotIndex slot) noexcept {
@@ -536,6 +553,11 @@ class Scheduler {
   void on_timer(SlotIndex slot, Instant now) noexcept {
     has_timer_[slot] = false;
     Slot& s = slab_[slot];
+    if (s.phase != Phase::waiting) {  // no first token was reported: the budget is not held for ever
+      log(Event::presume, s.ticket, now);
+      fleet_.release_budget(s);
+      return;
+    }
     if (s.request.expires_at <= now) {
       log(Event::expire, s.ticket, now);
       leave_waiting(slot, now);
@@ -723,6 +745,7 @@ class Scheduler {
     const bool had_slot = fleet_.replica(replica).has_slot();
     fleet_.occupy(s);
     fleet_.refresh_replica(replica, had_slot);
+    if (device.config.is_shared) set_timer_at(slot, now + kPresumedStart + 4 * s.prefill);
     if (s.request.affinity_key != 0) fleet_.remember(s.request.affinity_key, replica);
     ledger_.on_placed();
     log(Event::place, s.ticket, now, (index_of(model) << 16U) | index_of(replica));
@@ -772,6 +795,7 @@ class Scheduler {
     Model& model = fleet_[s.model];
     const Duration lag = (now - s.placed_at) - s.prefill;
     model.start_lag_s += kLagRate * (std::max(to_seconds(lag), 0.0) - model.start_lag_s);
+    clear_timer(slot);
     fleet_.start_decoding(s);
     s.phase = Phase::decoding;
     route::Replica& replica = fleet_.replica(s.replica);
@@ -783,6 +807,7 @@ class Scheduler {
   void vacate(SlotIndex slot) noexcept {
     const ReplicaId replica = slab_[slot].replica;
     const bool had_slot = fleet_.replica(replica).has_slot();
+    clear_timer(slot);
     fleet_.vacate(slab_[slot]);
     fleet_.refresh_replica(replica, had_slot);
   }

@@ -42,8 +42,9 @@ struct Slot {
   ReplicaId replica = kNoReplica;
   std::uint8_t set = 0;
   Phase phase = Phase::free;
-  bool is_late = false;     ///< In the late heap of its tenant.
-  bool is_rekeyed = false;  ///< Key already corrected for a slower model, or given up in overload; happens once.
+  bool is_late = false;       ///< In the late heap of its tenant.
+  bool holds_budget = false;  ///< Its prefill counts against its device's budget.
+  bool is_rekeyed = false;    ///< Key already corrected for a slower model, or given up in overload; happens once.
   std::uint8_t requeues = 0;
 };
 static_assert(sizeof(Slot) <= 200,
