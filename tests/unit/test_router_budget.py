@@ -1,4 +1,4 @@
-"""What a shared device's budget of unfinished prefill does to callers that report first tokens, and to those that do not."""
+"""A shared device's budget of unfinished prefill, for callers that report first tokens and for those that do not."""
 
 from __future__ import annotations
 
