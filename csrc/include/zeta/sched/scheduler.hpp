@@ -657,7 +657,6 @@ class Scheduler {
 
   /// Places an offered request, or puts it right first: then the next round offers anew.
   void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
-    waiting_.expect_take(offer);
     if (gives_up(offer, now) || is_rekeyed_for(offer, preferred, now)) return;
     Seat seat = seat_for(slab_[offer.slot], open(), preferred);
     if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
@@ -751,9 +750,8 @@ class Scheduler {
     log(Event::place, s.ticket, now, (index_of(model) << 16U) | index_of(replica));
     s.phase = Phase::ready;
     ReadyList& list = ready_[s.request.channel];
-    s.next = kNull;
-    s.previous = list.last;
-    (list.last == kNull ? list.first : slab_[list.last].next) = slot;
+    slab_.links(slot) = {kNull, list.last};
+    (list.last == kNull ? list.first : slab_.links(list.last).next) = slot;
     list.last = slot;
   }
 
@@ -831,9 +829,9 @@ class Scheduler {
   void unlink_ready(SlotIndex slot) noexcept {
     Slot& s = slab_[slot];
     ReadyList& list = ready_[s.request.channel];
-    (s.previous == kNull ? list.first : slab_[s.previous].next) = s.next;
-    (s.next == kNull ? list.last : slab_[s.next].previous) = s.previous;
-    s.next = s.previous = kNull;
+    const Links links = slab_.links(slot);
+    (links.previous == kNull ? list.first : slab_.links(links.previous).next) = links.next;
+    (links.next == kNull ? list.last : slab_.links(links.next).previous) = links.previous;
   }
 
   SchedulerConfig config_;
