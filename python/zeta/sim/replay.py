@@ -21,11 +21,10 @@ from zeta.sim.spec import Progress, ReplaySpec
 from zeta.sim.traces import Trace, TraceChunk
 from zeta.sim.workload import FloatArray, Workload, build_workload, model_of, read_complexities
 
-__all__ = ["DRAIN_S", "Played", "play", "run_replay", "share_response_of"]
+__all__ = ["DRAIN_S", "Played", "highest_load", "play", "run_replay", "share_response_of"]
 
 DRAIN_S = 600.0  # after the last arrival; what is left then is a miss
 _MIN_QUEUE = 400_000  # nothing is refused for lack of room unless the fleet's own limit is larger
-_BISECTION = 1.02
 _LOAD_RANGE = (1.0 / 64, 64.0)
 
 
@@ -190,6 +189,34 @@ def run_replay(spec: ReplaySpec, progress: Progress | None = None) -> ReplayResu
     )
 
 
+def highest_load(holds: Callable[[float], bool], within: float = 1.02) -> float | None:
+    """The highest load that `holds`, to a ratio of `within`; None where none from 1/64 to 64 does.
+
+    Parameters
+    ----------
+    holds : callable
+        Whether a load can be carried. Asked from 1 upwards or downwards by doubling, then by bisection in the
+        logarithm, which takes it to be true below some load and false above.
+    within : float, default 1.02
+        Highest ratio of a load that does not hold to the answer; above 1.
+    """
+    low = high = 1.0
+    if holds(1.0):
+        while high < _LOAD_RANGE[1] and holds(high * 2):
+            high *= 2
+        low, high = high, high * 2
+    else:
+        while not holds(low / 2):
+            low /= 2
+            if low <= _LOAD_RANGE[0]:
+                return None
+        low, high = low / 2, low
+    while high / low > within:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
 def share_response_of(spec: ReplaySpec) -> ShareResponse:
     """How the shares of the spec's first policy answered its last burst, with its first seed.
 
@@ -244,11 +271,7 @@ def _capacity(
     workload: Callable[[float, int], Workload],
     target: float,
 ) -> float | None:
-    """The highest load, to 2 %, whose mean attainment over the seeds is `target`; None where none of 1/64 to 64 is.
-
-    Requests that fit no allowed model are left out. By bisection in the logarithm of the load, which takes attainment
-    to fall with it.
-    """
+    """The highest load whose mean attainment over the seeds is `target`; requests that fit no model are left out."""
 
     def holds(load: float) -> bool:
         reached = []
@@ -257,21 +280,7 @@ def _capacity(
             reached.append(attainment(played.times, leave_out=played.times.ended("rejected_infeasible")))
         return sum(reached) / len(reached) >= target
 
-    low = high = 1.0
-    if holds(1.0):
-        while high < _LOAD_RANGE[1] and holds(high * 2):
-            high *= 2
-        low, high = high, high * 2
-    else:
-        while not holds(low / 2):
-            low /= 2
-            if low <= _LOAD_RANGE[0]:
-                return None
-        low, high = low / 2, low
-    while high / low > _BISECTION:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return highest_load(holds)
 
 
 def _run_of(
