@@ -108,6 +108,23 @@ namespace zeta::sched {
   return {mean, duration_from_seconds(wait_s * config.eta_quantile_factor)};
 }
 
+/// Whether to let a request in whose promise should be kept. Where models share a device, overload is met by giving up
+/// the largest (Scheduler::note_overload): such a request would not start in time, and it is not in the way of others.
+/// So late work does not count as ahead, and of the rest a third does; with all of it small requests are refused for
+/// large ones that are then given up, with a tenth of it as many promises are kept as with a third
+/// (docs/scheduling.md).
+[[nodiscard]] inline bool can_start_by(const Fleet& fleet, const SchedulerConfig& config, ModelId id,
+                                       Instant latest_start, Duration work, Instant now) noexcept {
+  constexpr double kCounted = 1.0 / 3.0;
+  const Duration all = estimate_start(fleet, config, id, latest_start).start_mean;
+  const Device& device = fleet.device_of(id);
+  if (config.order == Order::fifo || !device.config.is_shared) return now + all <= latest_start;
+  double late_s = 0.0;
+  for (const ModelId other : device.models) late_s += to_seconds(fleet[other].demand.overdue());
+  const Duration ahead = duration_from_seconds(kCounted * std::max(to_seconds(all) - late_s, 0.0));
+  return work <= device.give_up_above && now + ahead <= latest_start;
+}
+
 /// KV tokens to set aside: of many requests in flight each is, on average, half way through its answer. Never more than
 /// an empty replica has, however long answers have become since the request was let in.
 [[nodiscard]] inline std::uint64_t tokens_to_reserve(const Fleet& fleet, ModelId id, const Request& request) noexcept {

@@ -474,7 +474,9 @@ class Scheduler {
       const Instant latest = latest_start(fleet_, config_, s.request, s.arrival, model, s.expected_output);
       const Estimate estimate = estimate_start(fleet_, config_, model, latest);
       if (!soonest || estimate.start_mean < soonest->start_mean) soonest = estimate;
-      return now + estimate.start_mean <= latest;
+      const ServiceModel& service = fleet_[model].config.service;
+      const Duration work = duration_from_seconds(service.work_s(s.request.prompt_tokens, s.expected_output));
+      return can_start_by(fleet_, config_, model, latest, work, now);
     };
     bool is_kept = false;
     for_each_model(s.waits_for, [&](ModelId model) { is_kept = is_kept || can_keep(model); });
