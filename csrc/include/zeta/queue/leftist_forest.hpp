@@ -78,13 +78,6 @@ class LeftistForest {
   }
 
  protected:
-  /// Joins two queues into one; the new root.
-  Index meld(Index a, Index b) noexcept {
-    const Index root = merge(a, b);
-    if (root != kNull) nodes_[root].parent = kNull;
-    return root;
-  }
-
   struct Node {
     std::int64_t key = 0;
     std::uint64_t sequence = 0;

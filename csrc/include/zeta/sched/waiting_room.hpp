@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "zeta/queue/long_forest.hpp"
+#include "zeta/queue/leftist_forest.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/slab.hpp"
 
@@ -82,8 +82,7 @@ class WaitingRoom {
     ++band.size;
     ++size_;
     TenantQueue& queue = queue_of(s);
-    if (queue.feasible.near == kNull && queue.late.near == kNull)
-      link_tenant(s.set, s.request.priority, s.request.tenant);
+    if (queue.feasible == kNull && queue.late == kNull) link_tenant(s.set, s.request.priority, s.request.tenant);
     s.is_late = !is_fifo_ && s.latest_start < now;
     forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence());
     link_arrival(band, slot, arrives_now);
@@ -95,9 +94,8 @@ class WaitingRoom {
     Band& band = set.bands[s.request.priority];
     TenantQueue& queue = queue_of(s);
     forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
-    slab_.prefetch((s.is_late ? queue.late : queue.feasible).near);  // offered next
-    if (queue.feasible.near == kNull && queue.late.near == kNull)
-      unlink_tenant(s.set, s.request.priority, s.request.tenant);
+    slab_.prefetch(s.is_late ? queue.late : queue.feasible);  // offered next
+    if (queue.feasible == kNull && queue.late == kNull) unlink_tenant(s.set, s.request.priority, s.request.tenant);
     unlink_arrival(band, slot);
     --set.size;
     --band.size;
@@ -209,8 +207,8 @@ class WaitingRoom {
   static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
 
   struct TenantQueue {
-    queue::LongForest::Queue feasible;
-    queue::LongForest::Queue late;
+    SlotIndex feasible = kNull;
+    SlotIndex late = kNull;
     std::int64_t deficit_ns = 0;
     std::uint32_t next = kNoTenant;  ///< Ring of the band's tenants that have waiting work.
     std::uint32_t previous = kNoTenant;
@@ -293,14 +291,14 @@ class WaitingRoom {
     const auto tenant = tenant_in_turn(set_index, b);
     TenantQueue& queue = queue_at(set_index, b, tenant);
     if (set_index == kOverflow) return scan_overflow(band, tenant, b, open, now);
-    if (is_fifo_) return {queue.feasible.near, Reason::arrival_order, b};
+    if (is_fifo_) return {queue.feasible, Reason::arrival_order, b};
     retire_late(queue, now);
-    const bool is_feasible = queue.feasible.near != kNull && slab_[queue.feasible.near].latest_start >= now;
+    const bool is_feasible = queue.feasible != kNull && slab_[queue.feasible].latest_start >= now;
     if (is_overdue(slab_[band.oldest], now) && (!is_feasible || may_go_ahead(band, now))) {
       return {band.oldest, Reason::promise, b};
     }
-    if (is_feasible) return {queue.feasible.near, Reason::earliest_deadline, b};
-    return {queue.late.near != kNull ? queue.late.near : queue.feasible.near, Reason::late, b};
+    if (is_feasible) return {queue.feasible, Reason::earliest_deadline, b};
+    return {queue.late != kNull ? queue.late : queue.feasible, Reason::late, b};
   }
 
   /// Whether the band's overdue oldest request may go before feasible ones.
@@ -310,8 +308,8 @@ class WaitingRoom {
 
   /// Requests whose latest start has passed move to the late heap, a bounded number at a time.
   void retire_late(TenantQueue& queue, Instant now) noexcept {
-    for (int moves = 0; moves < kMovesPerOffer && queue.feasible.near != kNull; ++moves) {
-      Slot& s = slab_[queue.feasible.near];
+    for (int moves = 0; moves < kMovesPerOffer && queue.feasible != kNull; ++moves) {
+      Slot& s = slab_[queue.feasible];
       if (s.latest_start >= now) return;
       const SlotIndex slot = forest_.pop(queue.feasible);
       s.is_late = true;
@@ -342,9 +340,9 @@ class WaitingRoom {
     return {late, Reason::late, b};
   }
 
-  [[nodiscard]] SlotIndex first_for(ModelMask open, const queue::LongForest::Queue& queue) const noexcept {
+  [[nodiscard]] SlotIndex first_for(ModelMask open, SlotIndex root) const noexcept {
     SlotIndex found = kNull;
-    forest_.visit_first(queue, kScanned, [&](SlotIndex slot) {
+    forest_.visit_first(root, kScanned, [&](SlotIndex slot) {
       if (!(slab_[slot].waits_for & open).empty()) found = slot;
       return found == kNull;
     });
@@ -434,7 +432,7 @@ class WaitingRoom {
   }
 
   Slab& slab_;
-  queue::LongForest forest_;
+  queue::LeftistForest forest_;
   bool is_fifo_;
   std::uint32_t bands_;
   std::uint32_t tenants_;
