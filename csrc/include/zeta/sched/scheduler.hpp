@@ -659,6 +659,7 @@ class Scheduler {
 
   /// Places an offered request, or puts it right first: then the next round offers anew.
   void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
+    waiting_.expect_take(offer);
     if (gives_up(offer, now) || is_rekeyed_for(offer, preferred, now)) return;
     Seat seat = seat_for(slab_[offer.slot], open(), preferred);
     if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
@@ -752,8 +753,9 @@ class Scheduler {
     log(Event::place, s.ticket, now, (index_of(model) << 16U) | index_of(replica));
     s.phase = Phase::ready;
     ReadyList& list = ready_[s.request.channel];
-    slab_.links(slot) = {kNull, list.last};
-    (list.last == kNull ? list.first : slab_.links(list.last).next) = slot;
+    s.next = kNull;
+    s.previous = list.last;
+    (list.last == kNull ? list.first : slab_[list.last].next) = slot;
     list.last = slot;
   }
 
@@ -831,9 +833,9 @@ class Scheduler {
   void unlink_ready(SlotIndex slot) noexcept {
     Slot& s = slab_[slot];
     ReadyList& list = ready_[s.request.channel];
-    const Links links = slab_.links(slot);
-    (links.previous == kNull ? list.first : slab_.links(links.previous).next) = links.next;
-    (links.next == kNull ? list.last : slab_.links(links.next).previous) = links.previous;
+    (s.previous == kNull ? list.first : slab_[s.previous].next) = s.next;
+    (s.next == kNull ? list.last : slab_[s.next].previous) = s.previous;
+    s.next = s.previous = kNull;
   }
 
   SchedulerConfig config_;

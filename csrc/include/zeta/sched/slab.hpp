@@ -35,6 +35,8 @@ struct Slot {
   std::uint64_t reserved_tokens = 0;
   std::uint32_t expected_output = 0;
   std::uint32_t demand_bin = 0;
+  SlotIndex next = kNull;  ///< In the promise queue while waiting, in the ready list once placed.
+  SlotIndex previous = kNull;
   ModelId demand_model = kNoModel;  ///< The model whose backlog carries this request's work.
   ModelId model = kNoModel;         ///< Where it was placed.
   ReplicaId replica = kNoReplica;
@@ -45,21 +47,14 @@ struct Slot {
   bool is_rekeyed = false;    ///< Key already corrected for a slower model, or given up in overload; happens once.
   std::uint8_t requeues = 0;
 };
-static_assert(sizeof(Slot) <= 200,
-              "with its two heap nodes a queued request stays below 256 bytes ... see docs/limits.md");
-
-/// A request's neighbours: by arrival while it waits, in the ready list once placed. Beside the slots, because
-/// unlinking one request touches two others that are cold.
-struct Links {
-  SlotIndex next = kNull;
-  SlotIndex previous = kNull;
-};
+static_assert(sizeof(Slot) <= 176,
+              "with two heap nodes, its place in the free list and its ending, below 256 bytes; see docs/limits.md");
 
 /// Slots and tickets. Any thread may take a slot; all else is the owner's. Reused in LIFO order, so that a small
 /// working set stays in cache.
 class Slab {
  public:
-  explicit Slab(std::uint32_t capacity) : slots_(capacity), links_(capacity), free_{capacity} {
+  explicit Slab(std::uint32_t capacity) : slots_(capacity), free_{capacity} {
     for (std::uint32_t i = capacity; i-- > 0;) free_.push(i);
   }
 
@@ -89,17 +84,17 @@ class Slab {
     const auto* bytes = reinterpret_cast<const char*>(&slots_[slot]);
     for (std::size_t at = 0; at < sizeof(Slot); at += 64) __builtin_prefetch(bytes + at);
     __builtin_prefetch(bytes + sizeof(Slot) - 1);
-    __builtin_prefetch(&links_[slot]);
   }
 
-  [[nodiscard]] Links& links(SlotIndex slot) noexcept { return links_[slot]; }
+  void prefetch_links(SlotIndex slot) const noexcept {
+    if (slot < slots_.size()) __builtin_prefetch(&slots_[slot].next);
+  }
 
   Slot& operator[](SlotIndex slot) noexcept { return slots_[slot]; }
   const Slot& operator[](SlotIndex slot) const noexcept { return slots_[slot]; }
 
  private:
   LargeVector<Slot> slots_;
-  LargeVector<Links> links_;
   sync::IndexStack<> free_;
   bool recycles_ = true;
 };

@@ -131,6 +131,13 @@ class WaitingRoom {
     return {};
   }
 
+  /// Fetches what taking this offer will touch: its neighbours in order of arrival.
+  void expect_take(const Offer& offer) const noexcept {
+    const Slot& s = slab_[offer.slot];
+    slab_.prefetch_links(s.next);
+    slab_.prefetch_links(s.previous);
+  }
+
   /// Removes an offered request and settles who has had what.
   void take(const Offer& offer, Instant now) noexcept {
     Slot& s = slab_[offer.slot];
@@ -418,17 +425,19 @@ class WaitingRoom {
   // --- arrival order within a band -----------------------------------------------------------------------------------
 
   void link_arrival(Band& band, SlotIndex slot, bool arrives_now) noexcept {
-    const SlotIndex before = arrives_now ? band.newest : kNull;
-    const SlotIndex after = before == kNull ? band.oldest : slab_.links(before).next;
-    slab_.links(slot) = {after, before};
-    (before == kNull ? band.oldest : slab_.links(before).next) = slot;
-    (after == kNull ? band.newest : slab_.links(after).previous) = slot;
+    Slot& s = slab_[slot];
+    SlotIndex after = arrives_now ? band.newest : kNull;
+    s.previous = after;
+    s.next = after == kNull ? band.oldest : slab_[after].next;
+    (s.previous == kNull ? band.oldest : slab_[s.previous].next) = slot;
+    (s.next == kNull ? band.newest : slab_[s.next].previous) = slot;
   }
 
   void unlink_arrival(Band& band, SlotIndex slot) noexcept {
-    const Links links = slab_.links(slot);
-    (links.previous == kNull ? band.oldest : slab_.links(links.previous).next) = links.next;
-    (links.next == kNull ? band.newest : slab_.links(links.next).previous) = links.previous;
+    Slot& s = slab_[slot];
+    (s.previous == kNull ? band.oldest : slab_[s.previous].next) = s.next;
+    (s.next == kNull ? band.newest : slab_[s.next].previous) = s.previous;
+    s.next = s.previous = kNull;
   }
 
   Slab& slab_;
