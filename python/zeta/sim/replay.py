@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from zeta._core import Replay
+from zeta._core import OUTCOME_NAMES, Replay
 from zeta.config import Config, Order, Policy
 from zeta.errors import ConfigError
 from zeta.scheduler import resolve
@@ -300,7 +300,7 @@ def _run_of(
     ttft_ms, tpot_ms = times.ttft_ms(), times.tpot_ms()
     completed = times.ended("completed")
     ttft_ms = np.where(completed, ttft_ms, np.nan)
-    count = {name: int(times.ended(name).sum()) for name in _COUNTED}
+    count = {name: int(times.ended(name).sum()) for name in OUTCOME_NAMES}
     absorbed = None
     if spec.bursts:
         last = spec.bursts[-1]
@@ -338,20 +338,6 @@ def _run_of(
         wall_s=played.wall_s,
         event_hash=played.event_hash,
     )
-
-
-_COUNTED = (
-    "queued",
-    "placed",
-    "rejected_capacity",
-    "rejected_infeasible",
-    "rejected_no_replica",
-    "expired_in_queue",
-    "cancelled",
-    "cancelled_running",
-    "failed_replica",
-    "failed_timeout",
-)
 
 
 def _unservable(spec: ReplaySpec, times: RequestTimes, fleet: SimulatedFleet) -> int:
