@@ -117,6 +117,7 @@ class RouterModel:
         self.mean_output = 256.0
         self.lag_s = 0.0
         self.lifts_cap = True
+        self.tenants: set[int] = set()
         self.arriving: dict[int, int] = {}  # work by bins of ten seconds
         for window, max_batch in replicas:
             self.add_replica(window, max_batch, 0)
@@ -125,7 +126,10 @@ class RouterModel:
 
     def submit(self, request: Request, now: int) -> None:
         self.requests[request.ticket] = request
-        if self.waiting() >= self.settings.max_queued:
+        self.tenants.add(request.tenant)
+        free = self.settings.max_queued - self.waiting()
+        of_tenant = sum(r.tenant == request.tenant for band in self.bands for r in band.arrivals)
+        if free <= 0 or (len(self.tenants) > 1 and of_tenant > 8 * free):
             request.state = "rejected_capacity"
         elif all(replica.is_draining for replica in self.replicas):
             request.state = "rejected_no_replica"
@@ -250,8 +254,8 @@ class RouterModel:
     def first_of(self, band: Band, now: int) -> tuple[Request, str]:
         if len(band.ring) > 1:
             while band.deficit[band.ring[0]] <= 0:
-                band.deficit[band.ring[0]] += self.settings.tenant_quantum_ns
                 band.ring.rotate(-1)
+                band.deficit[band.ring[0]] += self.settings.tenant_quantum_ns
         in_turn = band.of(band.ring[0])
         feasible = [request for request in in_turn if request.key >= now]
         oldest = band.arrivals[0]

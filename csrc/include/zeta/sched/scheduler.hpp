@@ -78,7 +78,8 @@ class Scheduler {
     request.tenant =
         TenantId{static_cast<std::uint16_t>(std::min<std::size_t>(index_of(request.tenant), waiting_.tenants() - 1))};
     request.channel = static_cast<std::uint8_t>(std::min<std::size_t>(request.channel, kChannels - 1));
-    if (ticket.slot() == Ticket::kNoSlot || waiting() >= config_.max_queued) {
+    note_tenant(request.tenant);
+    if (ticket.slot() == Ticket::kNoSlot || waiting() >= config_.max_queued || crowds_out(request.tenant)) {
       reject(ticket, request, Outcome::rejected_capacity, {}, now);
       return;
     }
@@ -288,7 +289,7 @@ class Scheduler {
 
   [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& replica, Instant now) noexcept {
     const ReplicaId id = fleet_.add_replica(replica);
-    end_misfits(now);
+    mend_waiting(now);
     settle(now);
     return id;
   }
@@ -296,7 +297,7 @@ class Scheduler {
   /// It takes no new requests; what runs there finishes.
   void drain_replica(ReplicaId id, Instant now) noexcept {
     fleet_.drain_replica(id);
-    end_misfits(now);
+    mend_waiting(now);
     settle(now);
   }
 
@@ -310,7 +311,7 @@ class Scheduler {
       give_back(slot, true, Outcome::failed_replica, now);
     }
     fleet_.remove_replica(id);
-    end_misfits(now);
+    mend_waiting(now);
     settle(now);
   }
 
@@ -365,11 +366,16 @@ class Scheduler {
   [[nodiscard]] SlotIndex find_idle_capacity() const noexcept {
     ModelMask open = fleet_.open();
     std::array<bool, WaitingRoom::kSets> is_stuck{};
-    for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
-      const Slot& s = slab_[slot];
-      if (s.phase != Phase::waiting || (s.waits_for & fleet_.open()).empty() || could_start(s, fleet_.open())) continue;
-      if (waiting_.is_overdue(s, settled_at_)) open = open & ~s.waits_for;
-      is_stuck[s.set] = config_.order == Order::fifo || waiting_.size_of(s.set) > WaitingRoom::kPassed;
+    for (bool is_settled = false; !is_settled;) {  // models held for one may keep another from starting
+      is_settled = true;
+      for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
+        const Slot& s = slab_[slot];
+        if (s.phase != Phase::waiting || (s.waits_for & open).empty() || could_start(s, open)) continue;
+        is_stuck[s.set] = config_.order == Order::fifo || waiting_.size_of(s.set) > WaitingRoom::kPassed;
+        if (!waiting_.is_overdue(s, settled_at_)) continue;
+        open = open & ~s.waits_for;
+        is_settled = false;
+      }
     }
     is_stuck[WaitingRoom::kOverflow] |= waiting_.size_of(WaitingRoom::kOverflow) > WaitingRoom::kScanned;
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
@@ -406,6 +412,8 @@ class Scheduler {
     SlotIndex last = kNull;
   };
 
+  static constexpr TenantId kNoTenant{0xFFFF};
+  static constexpr std::uint64_t kCrowd = 8;  ///< One tenant may fill 8/9 of the queue.
   static constexpr double kFeedbackRate = 0.05;
   static constexpr double kOutputRate = 0.02;  ///< Of the running mean of output lengths: about the last 50 answers.
   /// A caller that never reports first tokens holds a shared device's budget for this long and four predicted prefills.
@@ -431,6 +439,17 @@ class Scheduler {
 
   // --- arriving
   // ----------------------------------------------------------------------------------------------------------
+
+  void note_tenant(TenantId tenant) noexcept {
+    if (first_tenant_ == kNoTenant) first_tenant_ = tenant;
+    has_tenants_ = has_tenants_ || tenant != first_tenant_;
+  }
+
+  /// Whether a tenant has filled so much of the queue that the rest is kept for others: more than kCrowd times what is
+  /// free (dynamic thresholds: Choudhury and Hahne, 1998). Alone, it may fill all of it.
+  [[nodiscard]] bool crowds_out(TenantId tenant) const noexcept {
+    return has_tenants_ && waiting_.size_of(tenant) > kCrowd * std::uint64_t{config_.max_queued - waiting()};
+  }
 
   /// The models it waits for at first, and its key. A request of known complexity waits a while for the models that
   /// answer it clearly better.
@@ -566,26 +585,38 @@ class Scheduler {
       end_waiting(slot, Outcome::expired_in_queue, Duration{0});
       return;
     }
+    widen(slot, s.request.allowed, now);
+  }
+
+  /// Moves a waiting request to a wider (or, when replicas went, another) set under the same ticket.
+  void widen(SlotIndex slot, ModelMask waits_for, Instant now) noexcept {
+    Slot& s = slab_[slot];
     log(Event::widen, s.ticket, now);
     leave_waiting(slot, now);
     s.hold_until = kNever;
-    s.waits_for = s.request.allowed;
+    s.waits_for = waits_for;
     price(s);
     enter_waiting(slot, now, false);
   }
 
-  /// After replicas changed: requests whose prompt no replica of theirs can hold would wait for ever, in front
-  /// of others. Where no replica is left at all they wait for the next one.
-  void end_misfits(Instant now) noexcept {
+  /// After replicas changed. A request whose models have no replica left, or none that could hold its prompt, goes to
+  /// others that it may use. If none of those that are served could ever hold it, it ends: it would wait for ever, in
+  /// front of others. Where nothing that it may use is served it waits for the next replica.
+  void mend_waiting(Instant now) noexcept {
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
       const Slot& s = slab_[slot];
       if (s.phase != Phase::waiting) continue;
       const ModelMask served = s.request.allowed & fleet_.served();
-      bool is_misfit = !served.empty();
+      ModelMask holding;
       for_each_model(served, [&](ModelId model) {
-        is_misfit = is_misfit && s.request.prompt_tokens > fleet_.largest_kv_tokens(model);
+        if (s.request.prompt_tokens <= fleet_.largest_kv_tokens(model)) holding.insert(model);
       });
-      if (!is_misfit) continue;
+      if (served.empty() || !(s.waits_for & holding).empty()) continue;
+      if (!holding.empty()) {
+        const bool is_fifo = config_.order == Order::fifo;
+        widen(slot, is_fifo ? ModelMask::of(cheapest(fleet_, s.request, holding)) : s.request.allowed, now);
+        continue;
+      }
       log(Event::reject, s.ticket, now, static_cast<std::uint64_t>(Outcome::rejected_infeasible));
       leave_waiting(slot, now);
       end_waiting(slot, Outcome::rejected_infeasible, Duration{0});
@@ -844,6 +875,8 @@ class Scheduler {
   WaitingRoom waiting_;
   queue::TimerQueue timers_;
   std::vector<bool> has_timer_ = std::vector<bool>(slab_.capacity());
+  TenantId first_tenant_ = kNoTenant;
+  bool has_tenants_ = false;  ///< More than one has ever submitted.
   Instant settled_at_{};
   ModelMask held_;                ///< During settle: models that are being emptied for an overdue request.
   std::uint32_t stuck_sets_ = 0;  ///< During settle: sets of which nobody near the front fits.

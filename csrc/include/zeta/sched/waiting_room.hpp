@@ -56,6 +56,7 @@ class WaitingRoom {
         promise_credit_per_take_{config.promise_take_cap},
         lower_band_credit_per_take_{config.lower_band_share},
         quantum_(tenants_),
+        tenant_sizes_(tenants_),
         queues_(kSets * bands_ * tenants_) {
     for (std::uint32_t t = 0; t < tenants_; ++t) {
       const double weight = t < config.tenant_weights.size() ? config.tenant_weights[t] : 1.0;
@@ -67,6 +68,7 @@ class WaitingRoom {
   [[nodiscard]] std::uint32_t bands() const noexcept { return bands_; }
   [[nodiscard]] std::uint32_t tenants() const noexcept { return tenants_; }
   [[nodiscard]] std::uint32_t size_of(std::size_t set) const noexcept { return sets_[set].size; }
+  [[nodiscard]] std::uint32_t size_of(TenantId tenant) const noexcept { return tenant_sizes_[index_of(tenant)]; }
   /// The models that serve a set; for the overflow set the union over its requests.
   [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return sets_[set].mask; }
 
@@ -80,6 +82,7 @@ class WaitingRoom {
     Band& band = set.bands[s.request.priority];
     ++set.size;
     ++band.size;
+    ++tenant_sizes_[index_of(s.request.tenant)];
     ++size_;
     TenantQueue& queue = queue_of(s);
     if (queue.feasible == kNull && queue.late == kNull) link_tenant(s.set, s.request.priority, s.request.tenant);
@@ -99,6 +102,7 @@ class WaitingRoom {
     unlink_arrival(band, slot);
     --set.size;
     --band.size;
+    --tenant_sizes_[index_of(s.request.tenant)];
     --size_;
   }
 
@@ -364,10 +368,10 @@ class WaitingRoom {
     if (queue->next == band.turn) return band.turn;  // alone: nothing to share
     if (queue->deficit_ns > 0) return band.turn;
     const std::uint32_t first = band.turn;
-    for (;;) {  // every tenant in the ring gains a quantum per round; some round makes one positive
-      queue->deficit_ns += quantum_[band.turn];
+    for (;;) {  // a turn begins with a quantum; some round makes somebody's deficit positive
       band.turn = queue->next;
       queue = &queue_at(set, b, band.turn);
+      queue->deficit_ns += quantum_[band.turn];
       if (queue->deficit_ns > 0) return band.turn;
       if (band.turn == first) skip_rounds(set, b);
     }
@@ -451,6 +455,7 @@ class WaitingRoom {
   double promise_credit_per_take_;
   double lower_band_credit_per_take_;
   std::vector<std::int64_t> quantum_;
+  std::vector<std::uint32_t> tenant_sizes_;
   std::vector<TenantQueue> queues_;
   std::array<Set, kSets> sets_;
   std::uint32_t size_ = 0;
