@@ -87,14 +87,14 @@ def test_fifo_serves_each_model_in_order_of_arrival_without_spill(
 
 
 def huge_and_small(parse: Parse) -> TraceChunk:
-    """Twelve large ones that hold the large model's memory, at 5 s a prompt that needs nearly all of it, and every
-    80 ms something for the others."""
-    rows = [(at / 10, "large", 6000, 600) for at in range(12)]
-    rows += [(5.0, "large", 90_000, 20)]
-    rows += [(0.08 * at, ("small", "mid")[at % 2], 300, 60) for at in range(1, 500)]
-    rows += [(5.5 + 0.5 * at, "large", 300, 30) for at in range(20)]
-    lines = [f"{at:.2f},{model},{prompt},{output}" for at, model, prompt, output in sorted(rows)]
-    return parse("arrival_s,model,prompt_tokens,output_tokens\n" + "\n".join(lines) + "\n")
+    """Twelve large ones that hold the large model's memory, at 5 s a prompt that needs nearly all of it and is first in
+    deadline order, behind it more large ones that have time, and every 80 ms something for the others."""
+    rows = [(at / 10, "large", 6000, 600, "") for at in range(12)]
+    rows += [(5.0, "large", 90_000, 20, "60000")]
+    rows += [(0.08 * at, ("small", "mid")[at % 2], 300, 60, "") for at in range(1, 500)]
+    rows += [(5.5 + 0.5 * at, "large", 300, 30, "90000") for at in range(20)]
+    lines = [f"{at:.2f},{model},{prompt},{output},{slo_ms}" for at, model, prompt, output, slo_ms in sorted(rows)]
+    return parse("arrival_s,model,prompt_tokens,output_tokens,deadline_ms\n" + "\n".join(lines) + "\n")
 
 
 def test_one_huge_prompt_idles_no_capacity_and_is_served(trace_of: Parse, workload: Build, run: Play) -> None:
