@@ -122,7 +122,7 @@ class Run:
         rows = self._interleave("batch", "Batches from Python, per request", contenders)
         for row in rows:
             self.targets.append(
-                Target(f"{row.name.split(', ')[-1]}, lifecycles", "M/s", row.per_second.median / 1e6, 0.5, 1.0, True)
+                Target(f"{row.name.split(', ')[-1]}, at the median batch", "M/s", 1 / row.us_p50.median, 0.5, 1.0, True)
             )
 
     def tick(self) -> None:
@@ -196,6 +196,8 @@ def main() -> int:
         f"zeta {where['versions']['zeta']} at {where['sha']} on {where['cpu']} ({where['threads']} threads), "
         f"load {where['load_average_1min']:.1f}, Python {where['python']}, {where['compiler']}"
     )
+    if where["is_build_stale"] or where["has_uncommitted_changes"]:
+        print("note: the build or the checkout is not what that commit describes; the result file says so")
     run = Run(FULL if options.full else SHORT, is_full=options.full)
     for section in options.only:
         getattr(run, section)()

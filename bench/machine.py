@@ -47,6 +47,15 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _is_build_stale() -> bool:
+    """Whether a source of the extension is newer than the extension, so that the commit does not describe it."""
+    import zeta._core
+
+    sources = [*(ROOT / "csrc" / "include").rglob("*.hpp"), *(ROOT / "csrc" / "runtime").rglob("*.hpp")]
+    sources += (ROOT / "csrc" / "bindings").glob("*")
+    return max(path.stat().st_mtime for path in sources) > Path(zeta._core.__file__).stat().st_mtime
+
+
 def describe() -> dict[str, Any]:
     """Everything about the machine and the build that a figure depends on."""
     build = zeta.build_info()
@@ -56,6 +65,7 @@ def describe() -> dict[str, Any]:
     return {
         "sha": _git("rev-parse", "--short=10", "HEAD"),
         "has_uncommitted_changes": bool(changed),
+        "is_build_stale": _is_build_stale(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "threads": os.cpu_count(),
