@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from zeta.allocate import FakeActuator
 from zeta.clock import VirtualClock
 from zeta.testing._invariants import InvariantError, check_invariants
 
-__all__ = ["InvariantError", "VirtualClock", "check_invariants"]
+__all__ = ["FakeActuator", "InvariantError", "VirtualClock", "check_invariants"]
