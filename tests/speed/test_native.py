@@ -8,7 +8,7 @@ import pytest
 from bench import native
 
 # Instructions of complete + submit + poll, 3 models × 10 replicas, by g++ 12 at -O3 on x86-64; compilers differ.
-_MOST_INSTRUCTIONS = 7_500
+_MOST_INSTRUCTIONS = 6_600  # 5,490 when this was set
 
 _needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("c++") is None, reason="no C++ compiler; apt-get install g++"
