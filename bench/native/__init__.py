@@ -63,11 +63,10 @@ def instructions(*, depth: int, replicas: int, count: int = 2_000) -> float:
     return int(found[1]) / count
 
 
-def run(*, depth: int, replicas: int, count: int) -> dict[str, Any]:
-    """One run: what lifecycle.cpp prints."""
-    done = subprocess.run(
-        [str(build()), str(depth), str(replicas), str(count)], capture_output=True, text=True, check=False
-    )
+def run(*, depth: int, replicas: int, count: int, mode: str = "") -> dict[str, Any]:
+    """One run: what lifecycle.cpp prints; see there for the modes."""
+    command = [str(build()), str(depth), str(replicas), str(count), mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"lifecycle {depth} {replicas}: {done.stderr}")
     row: dict[str, Any] = json.loads(done.stdout)

@@ -1,10 +1,11 @@
 // complete + submit + poll on the shared scheduler, in one thread, with a queue of a given depth kept full.
 //
-//   lifecycle DEPTH REPLICAS COUNT [plain]
+//   lifecycle DEPTH REPLICAS COUNT [plain | allocating]
 //
 // Prints one line of JSON: nanoseconds per lifecycle, and how often anything was allocated meanwhile (malloc and its
 // kin are counted by the definitions below). With `plain` the loop is not timed step by step: what callgrind counts
-// (--toggle-collect=plain_lifecycles) is then the scheduler alone. Time is virtual, so a run is the same every time.
+// (--toggle-collect=plain_lifecycles) is then the scheduler alone. With `allocating` each lifecycle is made to allocate
+// once, to show that the count sees it. Time is virtual, so a run is the same every time.
 
 #include <malloc.h>
 
@@ -166,13 +167,15 @@ extern "C" [[gnu::noinline]] void plain_lifecycles(void* bench, std::size_t coun
 
 int main(int arguments, char** values) {
   if (arguments < 4) {
-    std::fprintf(stderr, "usage: lifecycle DEPTH REPLICAS COUNT [plain]\n");
+    std::fprintf(stderr, "usage: lifecycle DEPTH REPLICAS COUNT [plain | allocating]\n");
     return 2;
   }
   const auto depth = static_cast<std::uint32_t>(std::strtoul(values[1], nullptr, 10));
   const auto replicas = static_cast<std::uint32_t>(std::strtoul(values[2], nullptr, 10));
   const auto count = static_cast<std::size_t>(std::strtoul(values[3], nullptr, 10));
-  const bool is_plain = arguments > 4 && std::string_view{values[4]} == "plain";
+  const std::string_view mode = arguments > 4 ? values[4] : "";
+  const bool is_plain = mode == "plain";
+  const bool is_allocating = mode == "allocating";
 
   Bench bench{depth, replicas};
   const std::size_t warm_up = count / 10 + 100;
@@ -188,6 +191,7 @@ int main(int arguments, char** values) {
     auto before = Clock::now();
     for (double& each : ns) {
       bench.lifecycle();
+      if (is_allocating) ::operator delete(::operator new(1));  // called by name, or the compiler may leave both out
       const auto after = Clock::now();
       each = std::chrono::duration<double, std::nano>(after - before).count();
       before = after;

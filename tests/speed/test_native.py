@@ -24,6 +24,10 @@ def test_complete_submit_and_poll_allocate_nothing(replicas: int) -> None:
     assert row["allocations"] == 0
 
 
+def test_an_allocation_in_the_loop_would_be_counted() -> None:
+    assert native.run(depth=1_000, replicas=1, count=1_000, mode="allocating")["allocations"] == 1_000
+
+
 @_needs_valgrind
 def test_a_lifecycle_stays_within_its_instructions_at_any_depth() -> None:
     shallow, deep = (native.instructions(depth=depth, replicas=10) for depth in (1_000, 100_000))
