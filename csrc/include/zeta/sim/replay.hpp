@@ -268,6 +268,7 @@ class Replay {
         latest_[d] = scheduler_.plan(d, latest_[d], now_);
         delayed_.push_back({now_ + config_.actuation_delay, d, latest_[d]});
       }
+      scheduler_.note_overload(now_);
     }
     count_share_changes();
     if (config_.keeps_ticks) keep_tick();
