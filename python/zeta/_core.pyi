@@ -598,4 +598,4 @@ OUTCOME_NAMES: tuple = (
     "failed_replica",
     "failed_timeout",
 )
-SLOT_BYTES: int = 160
+SLOT_BYTES: int = 168
