@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, native
+from bench import machine, memory, native, queues
 from bench.baselines.dynamo import DynamoSelection
 from bench.baselines.heapq_scheduler import HeapqContender
 from bench.baselines.litellm_router import LiteLLMPick, LiteLLMScheduler
@@ -112,6 +112,21 @@ class Run:
             ]
 
     def queue(self) -> None:
+        print("\n== The queues, C++", flush=True)
+        try:
+            document, targets, absent = queues.measure(is_full=self.is_full)
+        except native.Unavailable as missing:
+            self.absent["C++ queues"] = str(missing)
+            print(f"  absent: C++ queues: {missing}")
+        else:
+            self.results["queues"] = document
+            self.targets += targets
+            self.absent |= absent
+            try:
+                document["instructions"], targets = queues.counts(document)
+                self.targets += targets
+            except native.Unavailable as missing:
+                self.absent["instructions of the queues"] = str(missing)
         self._interleave(
             "queue", "Queue of waiting requests, against LiteLLM's priority scheduler", _queue(self.is_full)
         )

@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Unavailable", "build", "instructions", "lifecycle", "run"]
+__all__ = ["Unavailable", "build", "counted", "instructions", "lifecycle", "run"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_SOURCE = ROOT / "bench" / "native" / "lifecycle.cpp"
+_HERE = Path(__file__).resolve().parent
 _FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-ffp-contract=off")
 
 
@@ -22,28 +23,36 @@ class Unavailable(Exception):
     """What is missing, and what would bring it."""
 
 
-def build() -> Path:
-    """Compiles lifecycle.cpp with the release flags of the extension; the program's path."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
+def compiler() -> str:
+    """The C++ compiler's path."""
+    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if found is None:
         raise Unavailable("no C++ compiler; apt-get install g++")
-    program = ROOT / "build" / "bench" / "lifecycle"
+    return found
+
+
+def build(source: str = "lifecycle.cpp", name: str = "lifecycle", more: Sequence[str] = ()) -> Path:
+    """Compiles one source with the release flags of the extension and `more`; the program's path.
+
+    A program of that name that is newer than all sources is taken as it is.
+    """
+    program = ROOT / "build" / "bench" / name
     program.parent.mkdir(parents=True, exist_ok=True)
-    newest = max(path.stat().st_mtime for path in [_SOURCE, *(ROOT / "csrc" / "include").rglob("*.hpp")])
-    if program.exists() and program.stat().st_mtime > newest:
+    sources = [_HERE / source, *_HERE.rglob("*.hpp"), *(ROOT / "csrc" / "include").rglob("*.hpp")]
+    if program.exists() and program.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return program
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:  # two runs may build at once
-        fresh = Path(folder) / "lifecycle"
-        command = [compiler, *_FLAGS, f"-I{ROOT / 'csrc' / 'include'}", str(_SOURCE), "-o", str(fresh), "-pthread"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        fresh = Path(folder) / name
+        command = [compiler(), *_FLAGS, f"-I{ROOT / 'csrc' / 'include'}", str(_HERE / source), "-o", str(fresh)]
+        done = subprocess.run([*command, "-pthread", *more], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+            raise RuntimeError(f"{' '.join([*command, *more])} failed:\n{done.stderr}")
         fresh.replace(program)
     return program
 
 
-def instructions(*, depth: int, replicas: int, count: int = 2_000) -> float:
-    """Instructions per lifecycle, counted by callgrind: the same on every run of one build.
+def counted(function: str, command: Sequence[str]) -> int:
+    """Instructions inside a function (with what it calls), by callgrind; the same on every run of one build.
 
     Raises
     ------
@@ -54,13 +63,17 @@ def instructions(*, depth: int, replicas: int, count: int = 2_000) -> float:
     if valgrind is None:
         raise Unavailable("no valgrind; apt-get install valgrind")
     with tempfile.TemporaryDirectory() as folder:
-        command = [valgrind, "--tool=callgrind", "--toggle-collect=plain_lifecycles"]
-        command += [f"--callgrind-out-file={folder}/out", str(build()), str(depth), str(replicas), str(count), "plain"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        under = [valgrind, "--tool=callgrind", f"--toggle-collect={function}", f"--callgrind-out-file={folder}/out"]
+        done = subprocess.run([*under, *command], capture_output=True, text=True, check=False)
         found = re.search(r"Collected : (\d+)", done.stderr)
         if done.returncode != 0 or found is None:
             raise RuntimeError(f"callgrind failed:\n{done.stderr[-2000:]}")
-    return int(found[1]) / count
+    return int(found[1])
+
+
+def instructions(*, depth: int, replicas: int, count: int = 2_000) -> float:
+    """Instructions per lifecycle; raises Unavailable without valgrind."""
+    return counted("plain_lifecycles", [str(build()), str(depth), str(replicas), str(count), "plain"]) / count
 
 
 def run(*, depth: int, replicas: int, count: int, mode: str = "") -> dict[str, Any]:
