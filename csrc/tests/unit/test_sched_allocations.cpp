@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "allocation_count.hpp"
 #include "sched_config.hpp"
 #include "zeta/core/rng.hpp"
 #include "zeta/sched/shared_scheduler.hpp"
@@ -30,6 +31,8 @@ void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
+std::uint64_t zeta::test::allocations() noexcept { return ::allocations.load(std::memory_order_relaxed); }  // a count
+
 using namespace zeta;
 using namespace zeta::test;
 using sched::Ticket;
@@ -43,7 +46,7 @@ TEST_CASE("after construction submit, poll, first_token, complete, fail, cancel,
   std::size_t count = 0;
   Rng random{3};
   Instant now = kStart;
-  const std::uint64_t before = allocations.load(std::memory_order_relaxed);  // a count
+  const std::uint64_t before = test::allocations();
   for (int i = 0; i < 100'000; ++i) {
     now += Duration{static_cast<std::int64_t>(random.next_below(20'000'000))};
     auto made = request(static_cast<std::uint32_t>(random.next_below(5000)), now, 2_s);
@@ -72,6 +75,6 @@ TEST_CASE("after construction submit, poll, first_token, complete, fail, cancel,
     (void)shared.advance(now);
     if (i % 20 == 0) (void)shared.tick(now);
   }
-  CHECK(allocations.load(std::memory_order_relaxed) == before);  // a count
+  CHECK(test::allocations() == before);
   CHECK(shared.with_owner([](sched::Scheduler& s) { return s.ledger().adds_up(); }));
 }

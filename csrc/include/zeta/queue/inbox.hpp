@@ -1,0 +1,117 @@
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "zeta/core/cacheline.hpp"
+
+namespace zeta::queue {
+
+/// Where producers leave slots for the one thread that empties: a stack of slots per lane, and a word that says which
+/// lanes to look at. Slots are linked through their owner's slab, so a lane holds any number of them.
+///
+/// `post` is wait-free while a lane is one thread's: its exchange fails only if the lane was emptied since it looked,
+/// and an empty lane is left alone. Threads that share a lane are lock-free. `empty_lane` is wait-free. Treiber's stack
+/// (IBM RJ 5118, 1986); there is no single pop, hence no ABA. Each head counts what was ever posted to it.
+template <template <class> class Atomic = std::atomic>
+class Inbox {
+ public:
+  using Slot = std::uint32_t;
+  static constexpr Slot kNull = 0xFFFFFFFFU;
+  static constexpr std::size_t kLanes = 64;
+
+  struct Chain {
+    Slot last = kNull;  ///< The slot posted last; each links to the one posted before it.
+    std::uint32_t count = 0;
+  };
+
+  /// Adds a chain of `count` slots, `last` linked to ... linked to `first`; `link(first, slot)` must make the link from
+  /// `first` on. Any thread.
+  template <class Link>
+  void post(std::size_t lane, Slot first, Slot last, std::uint32_t count, Link&& link) noexcept {
+    Atomic<std::uint64_t>& stack = lanes_[lane].head;
+    std::uint64_t before = stack.load(std::memory_order_relaxed);  // a stale head only makes the exchange fail
+    do {
+      link(first, static_cast<Slot>(before));
+      // E25: publishes the slots. E29: seq_cst, so that it is ordered before the look at the word of lanes below.
+    } while (!stack.compare_exchange_strong(before, (((before >> 32U) + count) << 32U) | last,
+                                            std::memory_order_seq_cst,
+                                            std::memory_order_relaxed));  // relaxed on failure: only retried
+    const std::uint64_t bit = std::uint64_t{1} << lane;
+    // E29: either this look comes before the bit was cleared, and then the clearing thread sees the head; or it is set
+    // again here.
+    if ((busy_.load(std::memory_order_seq_cst) & bit) == 0) {
+      // E30: whoever sees the bit sees the head.
+      busy_.fetch_or(bit, std::memory_order_release);
+    }
+  }
+
+  /// Hands every chain to `take(lane, chain)`. One thread at a time.
+  template <class Take>
+  void empty(Take&& take) noexcept {
+    // E30: the heads behind the bits are seen.
+    for (std::uint64_t bits = busy_.load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
+      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+    }
+    const std::uint32_t looks = looks_.load(std::memory_order_relaxed) + 1;  // the emptying thread's own
+    looks_.store(looks, std::memory_order_relaxed);                          // as above
+    if (looks % kLooksBeforeIdle == 0) forget_idle_lanes(take);
+  }
+
+  /// How many were ever posted, modulo 2^32. Any thread.
+  [[nodiscard]] std::uint32_t posted() const noexcept {
+    std::uint32_t sum = 0;
+    for (const Lane& lane : lanes_) {
+      sum += static_cast<std::uint32_t>(lane.head.load(std::memory_order_relaxed) >> 32U);  // a count
+    }
+    return sum;
+  }
+
+ private:
+  static constexpr std::uint32_t kLooksBeforeIdle = 4096;
+
+  struct alignas(kNoFalseSharing) Lane {
+    Atomic<std::uint64_t> head{kNull};  ///< Posted so far | the slot posted last.
+  };
+
+  template <class Take>
+  void empty_lane(std::size_t lane, Take&& take) noexcept {
+    Atomic<std::uint64_t>& stack = lanes_[lane].head;
+    // E29: the look that follows the clearing of the lane's bit.
+    if (static_cast<Slot>(stack.load(std::memory_order_seq_cst)) == kNull) return;
+    static_assert(kNull == 0xFFFFFFFFU, "setting every bit of the lower half makes it kNull");
+    // E25: the slots are seen.
+    const std::uint64_t before = stack.fetch_or(kNull, std::memory_order_acquire);
+    const auto posted = static_cast<std::uint32_t>(before >> 32U);
+    const std::uint32_t count = posted - taken_[lane].load(std::memory_order_relaxed);  // the emptying thread's own
+    taken_[lane].store(posted, std::memory_order_relaxed);                              // as above
+    used_.store(used_.load(std::memory_order_relaxed) | (std::uint64_t{1} << lane),
+                std::memory_order_relaxed);  // as above
+    take(lane, Chain{static_cast<Slot>(before), count});
+  }
+
+  /// Lanes that had nothing for a long while are not looked at any more.
+  template <class Take>
+  [[gnu::noinline]] void forget_idle_lanes(Take&& take) noexcept {
+    const std::uint64_t idle =
+        busy_.load(std::memory_order_relaxed) &  // only bits that stay until they are cleared here
+        ~used_.load(std::memory_order_relaxed);  // the emptying thread's own
+    used_.store(0, std::memory_order_relaxed);   // as above
+    if (idle == 0) return;
+    // E29: a producer that still saw the bit has changed its head before, so the look below finds it. E30: read again.
+    busy_.fetch_and(~idle, std::memory_order_seq_cst);
+    for (std::uint64_t bits = idle; bits != 0; bits &= bits - 1) {
+      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+    }
+  }
+
+  Lane lanes_[kLanes];
+  alignas(kNoFalseSharing) Atomic<std::uint64_t> busy_{0};  ///< Lanes to look at; seldom written.
+  alignas(kNoFalseSharing) Atomic<std::uint64_t> used_{0};  ///< Lanes that had something since the last forgetting.
+  Atomic<std::uint32_t> looks_{0};
+  Atomic<std::uint32_t> taken_[kLanes] = {};
+};
+
+}  // namespace zeta::queue
