@@ -204,7 +204,7 @@ class SchedulerConfig:
         tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = [],
     ) -> None: ...
     def add_device(
-        self, *, is_shared: bool = True, prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 0.9
+        self, *, is_shared: bool = True, prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 1.3
     ) -> int: ...
     def add_model(
         self,

@@ -196,7 +196,7 @@ class Device(_Checked):
     kind: str | None = knob(None, "None: times are learned; the simulator needs it, such as 'h200-sxm-141gb'")
     colocation: Colocation = knob("timeslice", "what happens when processes share a GPU and nobody set up more")
     prefill_budget: float = knob(
-        0.9, "prefill in flight, as a part of the TPOT SLO that decoding leaves free", unit="fraction", low=0, high=10
+        1.3, "prefill in flight, as a part of the TPOT SLO that decoding leaves free", unit="fraction", low=0, high=10
     )
     swap_s: float = knob(10.0, "a 14B model in bf16 (29.5 GB) read at 3 GB/s", unit="s", low=0)
 

@@ -45,7 +45,7 @@ struct DeviceConfig {
   bool is_shared = true;
   /// Predicted prefill GPU-seconds that may be in flight and not yet at their first token, as a part of the TPOT SLO
   /// that decode steps leave free. One request may always be in flight.
-  double prefill_budget = 0.9;
+  double prefill_budget = 1.3;
 };
 
 struct SchedulerConfig {
