@@ -80,6 +80,22 @@ namespace zeta::sched {
   return score::latest_start(deadline, prefill);
 }
 
+/// Predicted times on one model.
+inline void price_on(const Fleet& fleet, Slot& s, ModelId model) noexcept {
+  const ServiceModel& service = fleet[model].config.service;
+  s.expected_output = expected_output(fleet[model], s.request);
+  s.prefill = duration_from_seconds(service.prefill_s(s.request.prompt_tokens));
+  s.work = duration_from_seconds(service.work_s(s.request.prompt_tokens, s.expected_output));
+}
+
+/// Predicted times on the cheapest model it waits for, and from them the latest start.
+inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) noexcept {
+  const ModelId model = cheapest(fleet, s.request, s.waits_for);
+  s.demand_model = model;
+  price_on(fleet, s, model);
+  s.latest_start = latest_start(fleet, config, s.request, s.arrival, model, s.expected_output);
+}
+
 /// As latest_start, re-checked for the model at hand with what starting there takes at the moment.
 [[nodiscard]] inline Instant latest_start_here(const Fleet& fleet, const SchedulerConfig& config, const Slot& s,
                                                ModelId id) noexcept {
@@ -109,7 +125,7 @@ namespace zeta::sched {
 }
 
 /// Whether to let a request in whose promise should be kept. Where models share a device, overload is met by giving up
-/// the largest (Scheduler::note_overload): such a request would not start in time, and it is not in the way of others.
+/// the largest (overload.hpp): such a request would not start in time, and it is not in the way of others.
 /// So late work does not count as ahead, and of the rest a third does; with all of it small requests are refused for
 /// large ones that are then given up, with a tenth of it as many promises are kept as with a third
 /// (docs/scheduling.md).

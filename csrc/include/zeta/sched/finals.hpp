@@ -3,8 +3,8 @@
 #include <bit>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
+#include "zeta/core/huge_pages.hpp"
 #include "zeta/sched/request.hpp"
 
 namespace zeta::sched {
@@ -76,8 +76,8 @@ class Finals {
     table_[hole] = Entry{};
   }
 
-  std::vector<Final> ring_;
-  std::vector<Entry> table_;
+  LargeVector<Final> ring_;
+  LargeVector<Entry> table_;
   std::size_t mask_;
   std::uint64_t next_ = 0;
 };
