@@ -20,6 +20,7 @@ from bench.baselines.ray_serve import RayServePowerOfTwo
 from bench.baselines.zeta_router import ZetaBatches, ZetaRouter, ZetaTick
 from bench.harness import Contender, Row, interleave
 from bench.macro import azure_hour
+from bench.micro import queues as micro_queues
 from bench.report import Target, print_rows, print_table, print_targets
 from bench.workload import MODELS, Scale
 
@@ -127,6 +128,10 @@ class Run:
                 self.targets += targets
             except native.Unavailable as missing:
                 self.absent["instructions of the queues"] = str(missing)
+        print("\n== The queues, Python", flush=True)
+        self.results["queues_python"], targets, absent = micro_queues.measure(is_full=self.is_full)
+        self.targets += targets
+        self.absent |= absent
         self._interleave(
             "queue", "Queue of waiting requests, against LiteLLM's priority scheduler", _queue(self.is_full)
         )

@@ -12,17 +12,19 @@ __all__ = ["Target", "print_rows", "print_table", "print_targets"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """A figure that zeta promises: the gate must hold, the aim is chased."""
+    """A figure that zeta promises: the gate must hold, the aim is chased. One without a gate always holds."""
 
     what: str
     unit: str
     measured: float
-    gate: float
+    gate: float | None
     aim: float | None = None
     is_least: bool = False  # more is better
 
     @property
     def holds(self) -> bool:
+        if self.gate is None:
+            return True
         return self.measured >= self.gate if self.is_least else self.measured <= self.gate
 
 
@@ -84,9 +86,9 @@ def print_targets(targets: Sequence[Target]) -> None:
             [
                 target.what,
                 f"{_figure(target.measured)} {target.unit}",
-                f"{'≥' if target.is_least else '≤'} {_figure(target.gate)}",
+                "" if target.gate is None else f"{'≥' if target.is_least else '≤'} {_figure(target.gate)}",
                 "" if target.aim is None else _figure(target.aim),
-                "holds" if target.holds else "MISSED",
+                "" if target.gate is None else "holds" if target.holds else "MISSED",
             ]
             for target in targets
         ],
