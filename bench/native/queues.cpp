@@ -301,13 +301,23 @@ void count(std::size_t size, std::size_t pairs, bool is_push) {
   team.run(1, [&](unsigned) {
     Slacks slacks{scene, 1};
     TakenClock clock{filled.now};
-    for (std::size_t n = 0; n < pairs; ++n) {
+    // Warm-up first: a queue may put off work for each fresh entry until the first pop.
+    for (std::size_t n = 0; n < 256 + pairs; ++n) {
+      const bool is_counted = n >= 256;
       Held entry{};
-      is_push ? filled.queue.pop(entry, clock.read()) : counted_pop(filled.queue, entry, clock.read());
+      if (is_counted && !is_push) {
+        counted_pop(filled.queue, entry, clock.read());
+      } else {
+        filled.queue.pop(entry, clock.read());
+      }
       clock.taken(entry.key);
       const Key now = clock.read();
       const Key key = now + slacks.next();
-      is_push ? counted_push(filled.queue, key, entry.item, now) : filled.queue.push(key, entry.item, now);
+      if (is_counted && is_push) {
+        counted_push(filled.queue, key, entry.item, now);
+      } else {
+        filled.queue.push(key, entry.item, now);
+      }
     }
   });
   drain(filled, team);
