@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, native, queues
+from bench import machine, memory, native, queues, score
 from bench.baselines.dynamo import DynamoSelection
 from bench.baselines.heapq_scheduler import HeapqContender
 from bench.baselines.litellm_router import LiteLLMPick, LiteLLMScheduler
@@ -25,7 +25,7 @@ from bench.report import Target, print_rows, print_table, print_targets
 from bench.workload import MODELS, Scale
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SECTIONS = ("lifecycle", "queue", "batch", "tick", "memory", "native", "azure")
+SECTIONS = ("lifecycle", "queue", "batch", "tick", "memory", "score", "native", "azure")
 REPLICAS = (1, 10, 85)
 DEPTHS = (1_000, 100_000)
 
@@ -149,6 +149,11 @@ class Run:
         rows = self._interleave("tick", "The allocation loop", [ZetaTick(0), ZetaTick(DEPTHS[-1])])
         for row in rows:
             self.targets.append(Target(f"{row.name}, p99", "µs", row.us_p99.median, 100.0))
+
+    def score(self) -> None:
+        scored = self._interleave("score", "Suitability of requests × models; an operation is a call", score.scores())
+        chosen = self._interleave("choice", "Choosing one replica", score.choices())
+        self.targets += score.targets(scored, chosen)
 
     def memory(self) -> None:
         each = memory.bytes_per_queued_request()

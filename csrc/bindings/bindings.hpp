@@ -10,6 +10,7 @@ void bind_replay(pybind11::module_& module);
 void bind_sched_config(pybind11::module_& module);
 void bind_sched(pybind11::module_& module);
 void bind_share(pybind11::module_& module);
+void bind_score(pybind11::module_& module);
 void bind_sim(pybind11::module_& module);
 
 }  // namespace zeta::bindings

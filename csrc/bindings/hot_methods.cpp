@@ -1,6 +1,7 @@
 // submit, poll, first_token and complete: what is called for every request.
 
 #include "bindings.hpp"
+#include "fast_functions.hpp"
 #include "py_router.hpp"
 // After Python.h, which pybind11 brings.
 #include <structmember.h>
@@ -75,21 +76,6 @@ PyRouter& router_of(PyObject* self) {
   void* value = instance->get_value_and_holder().value_ptr();
   if (value == nullptr) throw py::type_error("the router is not initialised; call super().__init__ first");
   return *static_cast<PyRouter*>(value);
-}
-
-/// Runs `body` and turns what it throws into a Python error.
-template <class Body>
-PyObject* guarded(Body&& body) {  // not noexcept: see without_gil
-  try {
-    return body();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const py::builtin_exception& error) {
-    error.set_error();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, PyObject* given) {
@@ -364,11 +350,6 @@ PyObject* complete(PyObject* object, PyObject* const* args, Py_ssize_t positiona
 
 PyObject* cancel(PyObject* object, PyObject* ticket) {
   return guarded([&] { return PyBool_FromLong(router_of(object).open().cancel(to_ticket(ticket))); });
-}
-
-template <class Function>
-PyCFunction as_function(Function* function) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
 
 PyMethodDef hot_methods[] = {

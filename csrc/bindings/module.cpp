@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_share(module);  // before sched, whose signatures name its types
   zeta::bindings::bind_sched_config(module);
   zeta::bindings::bind_sched(module);
+  zeta::bindings::bind_score(module);
   zeta::bindings::bind_sim(module);
   zeta::bindings::bind_replay(module);
 }

@@ -10,10 +10,10 @@ if sys.platform != "linux":
         "Run it in a Linux container or virtual machine."
     )
 
-from zeta._core import build_info
+from zeta._core import build_info, choose_replica, latest_start_ns, suitability
 from zeta._paths import get_cmake_dir, get_include
 from zeta._version import __version__
-from zeta.config import Device, Model, Replica, Tenant
+from zeta.config import Device, Model, Replica, Tenant, Weights
 from zeta.errors import Rejected, UnknownTicket, ZetaError
 from zeta.scheduler import LogReplay, Router, replay_log
 from zeta.types import Outcome
@@ -28,10 +28,14 @@ __all__ = [
     "Router",
     "Tenant",
     "UnknownTicket",
+    "Weights",
     "ZetaError",
     "__version__",
     "build_info",
+    "choose_replica",
     "get_cmake_dir",
     "get_include",
+    "latest_start_ns",
     "replay_log",
+    "suitability",
 ]

@@ -26,13 +26,18 @@ __all__: list[str] = [
     "SharePlan",
     "SharePolicyConfig",
     "StepTable",
+    "SuitabilityWeights",
     "build_info",
+    "choose_replica",
+    "latest_start_ns",
     "octave_knot",
     "replay_log",
     "run_open_loop",
     "share_policies",
     "share_reasons",
     "share_tick",
+    "simd_levels",
+    "suitability",
 ]
 
 class SharePolicyConfig:
@@ -179,6 +184,27 @@ class ServiceModel:
     @property
     def reference_batch(self) -> float: ...
 
+class SuitabilityWeights:
+    """
+    Weights of the parts of a score; see score/suitability.hpp.
+    """
+    def __init__(
+        self,
+        *,
+        quality: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        cost: typing.SupportsFloat | typing.SupportsIndex = 0.5,
+        deadline: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        affinity: typing.SupportsFloat | typing.SupportsIndex = 0.25,
+    ) -> None: ...
+    @property
+    def affinity(self) -> float: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def deadline(self) -> float: ...
+    @property
+    def quality(self) -> float: ...
+
 class SchedulerConfig:
     """
     What a core router is built from; see sched/config.hpp.
@@ -202,6 +228,7 @@ class SchedulerConfig:
         tenant_quantum_ms: typing.SupportsFloat | typing.SupportsIndex = 250.0,
         eta_quantile_factor: typing.SupportsFloat | typing.SupportsIndex = 1.5,
         tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = [],
+        weights: SuitabilityWeights | None = None,
     ) -> None: ...
     def add_device(
         self, *, is_shared: bool = True, prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 1.3
@@ -262,6 +289,8 @@ class SchedulerConfig:
     def tenant_quantum_ms(self) -> float: ...
     @property
     def tenant_weights(self) -> list[float]: ...
+    @property
+    def weights(self) -> SuitabilityWeights: ...
 
 class Lease:
     """
@@ -544,6 +573,78 @@ def build_info() -> dict[str, typing.Any]:
     What this extension was built from (version, compiler, flags), and what the running CPU offers (cpu_features).
     """
 
+def choose_replica(
+    load_s: numpy.typing.NDArray[numpy.float64],
+    room: numpy.typing.NDArray[numpy.float64],
+    prefix_held: numpy.typing.NDArray[numpy.float64] | None = None,
+    prefill_s: float = 0.0,
+    *,
+    _level: str | None = None,
+) -> int:
+    """
+    The replica with room where a prompt's first token is predicted soonest.
+
+    The one with the least ``load_s + prefill_s * (1 - prefix_held)``: the work ahead and what is left of its own prefill.
+
+    Parameters
+    ----------
+    load_s : ndarray of float64, shape (n,)
+        Predicted work ahead of the prompt on each replica, seconds. NaN: unknown, the replica is not chosen.
+    room : ndarray of float64, shape (n,)
+        Free places in each replica's window, requests. Below 1 or NaN: full.
+    prefix_held : ndarray of float64, shape (n,), optional
+        Part of the prompt that each replica has cached, 0 to 1.
+    prefill_s : float
+        Predicted prefill of the whole prompt, seconds.
+
+    Returns
+    -------
+    int
+        The lowest number among equals; -1 where no replica has room.
+
+    Raises
+    ------
+    TypeError
+        If an argument is missing, unknown or not an array.
+    ValueError
+        If a dtype, shape or memory layout is wrong, or `prefill_s` is negative or not finite.
+
+    Notes
+    -----
+    Keeps nothing and changes nothing: the caller adds what it places to `load_s` and takes it from `room`.
+    """
+
+def latest_start_ns(
+    deadline_ns: numpy.typing.NDArray[numpy.int64],
+    service_s: numpy.typing.NDArray[numpy.float64],
+    *,
+    out: numpy.typing.NDArray[numpy.uint64] | None = None,
+) -> numpy.typing.NDArray[numpy.uint64]:
+    """
+    Keys for a queue: by when each request must start. Its deadline less its service on the fastest model.
+
+    Parameters
+    ----------
+    deadline_ns : ndarray of int64, shape (n,)
+        On the caller's clock, nanoseconds. The largest int64 means none, and stays the last of all keys.
+    service_s : ndarray of float64, shape (m,) or (m, n)
+        Predicted service of each of m models, seconds. NaN: unknown, left out; all NaN: the key is the deadline.
+    out : ndarray of uint64, shape (n,), optional
+        Where the keys go.
+
+    Returns
+    -------
+    ndarray of uint64, shape (n,)
+        Smallest first: least laxity (Mok, 1983). 0 where that instant lies before the clock's zero.
+
+    Raises
+    ------
+    TypeError
+        If an argument is missing, unknown or not an array.
+    ValueError
+        If a dtype, shape or memory layout is wrong.
+    """
+
 def octave_knot(index: typing.SupportsInt | typing.SupportsIndex) -> int:
     """
     The position of knot `index` on either axis of an attention table.
@@ -582,6 +683,72 @@ def share_tick(
 ) -> SharePlan:
     """
     The next shares of one device's models. demand: float64 of shape (models, 6), columns decode_pace, due_pressure, backlog_work_s, waiting, running, service_rate_rps; NaN in the first two: unknown. previous: SharePlan() where there is none.
+    """
+
+def simd_levels() -> list[str]:
+    """
+    Widths that the kernels can use on this processor, the one in use last.
+    """
+
+def suitability(
+    complexity: numpy.typing.NDArray[numpy.float64],
+    time_left_s: numpy.typing.NDArray[numpy.float64],
+    quality: numpy.typing.NDArray[numpy.float64],
+    relative_cost: numpy.typing.NDArray[numpy.float64],
+    first_token_s: numpy.typing.NDArray[numpy.float64],
+    prefix_held: numpy.typing.NDArray[numpy.float64] | None = None,
+    *,
+    weights: typing.Any = None,
+    out: numpy.typing.NDArray[numpy.float64] | None = None,
+    best_out: numpy.typing.NDArray[numpy.int64] | None = None,
+    _level: str | None = None,
+) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.int64]]:
+    """
+    How well each of m models suits each of n requests now, and each request's best model.
+
+        quality * P(good) - cost * relative_cost - deadline * min(1, first_token_s / time_left_s) + affinity * prefix_held
+        P(good) = 1 / (1 + (1 - quality) / quality * exp(4 * (complexity - 1/2)))
+
+    The scheduler's own formula and bits (docs/scoring.md), on numpy columns: C-contiguous, no copies.
+
+    Parameters
+    ----------
+    complexity : ndarray of float64, shape (n,)
+        How hard each request is, 0 to 1; 0.5 is average. NaN or negative: unknown, then P(good) is 0 on every model.
+    time_left_s : ndarray of float64, shape (n,)
+        Until the first-token deadline, seconds; infinite: none; below 1 ns: late, and the deadline part is 1.
+    quality : ndarray of float64, shape (m,)
+        Prior probability of a good answer on an average request; held to [1e-6, 1 - 1e-6]. m is 1 to 32.
+    relative_cost : ndarray of float64, shape (m,) or (m, n)
+        Predicted work relative to the dearest eligible model, 0 to 1. NaN: the model is not eligible.
+    first_token_s : ndarray of float64, shape (m,) or (m, n)
+        Predicted time to first token from now, seconds; at most 1e9 counts. NaN: unknown, the model is not chosen.
+    prefix_held : ndarray of float64, shape (m,) or (m, n), optional
+        Part of the prompt that the model's replicas have cached, 0 to 1.
+    weights : zeta.Weights, optional
+        Anything with the numbers quality, cost, deadline and affinity, 0 or more.
+    out : ndarray of float64, shape (m, n), optional
+        Where the scores go; it shares no memory with the other arrays.
+    best_out : ndarray of int64, shape (n,), optional
+        Where the best models go.
+
+    Returns
+    -------
+    scores : ndarray of float64, shape (m, n)
+        Larger is better; minus infinity where an input is NaN. One row per model.
+    best : ndarray of int64, shape (n,)
+        The model with the highest score, the lowest number among equals; -1 where every score is minus infinity.
+
+    Raises
+    ------
+    TypeError
+        If an argument is missing, unknown or not an array.
+    ValueError
+        If a dtype, shape, weight or memory layout is wrong.
+
+    Notes
+    -----
+    Thread-safe; releases the GIL above 32,768 scores. The result is the same on every processor, bit for bit.
     """
 
 LOGGED_EVENT_BYTES: int = 136

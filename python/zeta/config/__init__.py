@@ -24,6 +24,7 @@ from zeta.config._schema import (
     Replica,
     Scheduler,
     Tenant,
+    Weights,
     default_fleet,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "Replica",
     "Scheduler",
     "Tenant",
+    "Weights",
     "default_fleet",
     "from_mapping",
     "load",

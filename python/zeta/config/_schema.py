@@ -38,6 +38,7 @@ __all__ = [
     "Replica",
     "Scheduler",
     "Tenant",
+    "Weights",
     "default_fleet",
 ]
 
@@ -84,6 +85,18 @@ class _Checked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Weights(_Checked):
+    """Weights of the parts of a model's suitability. Each part lies in [0, 1], so weights compare directly."""
+
+    quality: float = knob(1.0, "the scale of the others: a certain good answer", unit="score", low=0, high=1e6)
+    cost: float = knob(
+        0.5, "the dearest model must be 0.5 likelier to answer well than a free one", unit="score", low=0, high=1e6
+    )
+    deadline: float = knob(1.0, "a missed deadline is as bad as a bad answer", unit="score", low=0, high=1e6)
+    affinity: float = knob(0.25, "a held prefix outweighs small differences only", unit="score", low=0, high=1e6)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Scheduler(_Checked):
     """How requests wait, are admitted and are placed; how capacity is divided."""
 
@@ -127,6 +140,7 @@ class Scheduler(_Checked):
     share_step: float = knob(0.25, "most that a share moves in one tick", unit="share", low=0.25, high=1)
     share_hysteresis: float = knob(0.005, "smaller moves are not worth a change", unit="share", low=0, high=0.005)
     boost_share: float = knob(0.2, "what policy 'boost' adds to the most backed-up model", unit="share", low=0, high=1)
+    weights: Weights = knob(Weights(), "what suitability is made of; docs/scoring.md")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

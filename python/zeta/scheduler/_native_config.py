@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from zeta._core import SchedulerConfig, SharePolicyConfig
+from zeta._core import SchedulerConfig, SharePolicyConfig, SuitabilityWeights
 from zeta._core import ServiceModel as NativeServiceModel
 from zeta.config import Config, Device, Model, Scheduler
 from zeta.engine_tables import ServiceModel
@@ -140,6 +140,7 @@ def native_config(
         tenant_quantum_ms=settings.tenant_quantum_ms,
         eta_quantile_factor=settings.eta_quantile_factor,
         tenant_weights=[1.0, *(tenant.weight for tenant in config.tenants)],
+        weights=SuitabilityWeights(**dataclasses.asdict(settings.weights)),
     )
     numbers = _add_devices(native, config)
     replicas = []

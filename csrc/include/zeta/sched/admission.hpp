@@ -172,7 +172,8 @@ inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) no
   features.first_token_s = service.prefill_s(s.request.prompt_tokens) + model.start_lag_s;
   features.time_left_s = deadline == kNever ? 1e9 : to_seconds(deadline - now);
   const ReplicaId remembered = fleet.remembered(s.request.affinity_key);
-  features.has_affinity = remembered != kNoReplica && fleet.replica(remembered).model == id;
+  const bool is_held = remembered != kNoReplica && fleet.replica(remembered).model == id;
+  features.prefix_held = is_held ? 1.0 : 0.0;
   return score::suitability(config.weights, features);
 }
 

@@ -25,7 +25,7 @@ inline void learn_start_lag(Model& model, Duration lag) noexcept {
 /// One step of the stochastic gradient of the log loss; `quality` in [0, 1].
 inline void learn_quality(Model& model, float complexity, double quality) noexcept {
   const double known = complexity < 0.0F ? 0.5 : static_cast<double>(complexity);
-  model.curve.quality_logit += kFeedbackRate * (quality - model.curve.p_good(known));
+  model.curve.learn(known, quality, kFeedbackRate);
 }
 
 }  // namespace zeta::sched
