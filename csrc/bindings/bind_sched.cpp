@@ -448,7 +448,6 @@ void bind_sched(py::module_& module) {
   add_hot_methods(router_class);
   module.def("replay_log", &replay_log, py::arg("config"), py::arg("events"));
   module.attr("LOGGED_EVENT_BYTES") = sizeof(runtime::LoggedEvent);
-  module.attr("SLOT_BYTES") = sizeof(sched::Slot);
 }
 
 }  // namespace zeta::bindings

@@ -20,7 +20,6 @@ __all__: list[str] = [
     "OUTCOME_NAMES",
     "Replay",
     "Router",
-    "SLOT_BYTES",
     "SchedulerConfig",
     "ServiceModel",
     "SharePlan",
@@ -765,4 +764,3 @@ OUTCOME_NAMES: tuple = (
     "failed_replica",
     "failed_timeout",
 )
-SLOT_BYTES: int = 168

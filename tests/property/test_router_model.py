@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.property.router_model import NEVER, Request, RouterModel, Settings
+from tests.property.router_model import NEVER, Replica, Request, RouterModel
 
 import zeta
 from zeta.clock import VirtualClock
@@ -45,13 +45,13 @@ class Beside:
         )
         config = Config(scheduler=scheduler, models=(zeta.Model("m", 0.5, replicas=fleet),))
         values = tuple(slowness * getattr(SERVICE, name) for name in SERVICE.__slots__)[:6]
-        with priced_at(ServiceModel(*values)):
+        service = ServiceModel(*values)
+        with priced_at(service):
             self.router = zeta.Router.from_config(config, clock=self.clock)
-        rules = Settings(values, promise_ms * MS, max_queued=max_queued, tenant_quantum_ns=quantum_ms * MS)
-        self.model = RouterModel(rules, replicas)
-        self.names = {i: f"r{i}" for i in range(len(replicas))}
+        self.model = RouterModel(scheduler, service)
+        self.model.replicas = [Replica(r.name, r.max_in_flight, r.max_batch, r.max_in_flight) for r in fleet]
         self.joined = len(replicas)
-        self.live: list[int] = []  # tickets worth asking about, the ended ones among them
+        self.live: list[Request] = []  # worth asking about, the ended ones among them
 
     @property
     def now(self) -> int:
@@ -76,34 +76,44 @@ class Beside:
 
         request = Request(ticket, self.now, prompt, output, at(deadline_ms), at(end_ms), at(wait_ms), band, tenant)
         self.model.submit(request, self.now)
-        self.live.append(ticket)
+        self.model.settle(self.now)
+        self.live.append(request)
 
-    def pick(self, which: int) -> int:
-        return self.live[which % len(self.live)] if self.live else 12345
+    def pick(self, which: int) -> Request:
+        nobody = Request(12345, 0, 0, 0, 0, 0, 0, 0, 0, "unknown")
+        return self.live[which % len(self.live)] if self.live else nobody
 
     def poll(self, most: int) -> None:
-        expected = [
-            (r.ticket, self.names[r.replica.number], (r.placed_at - r.arrival) * 1e-6)
-            for r in self.model.poll(most)
-            if r.replica
-        ]
+        expected = [(r.ticket, r.replica.name, (r.placed_at - r.arrival) * 1e-6) for r in self.model.poll(most)]
         assert [(lease.ticket, lease.replica, lease.queued_ms) for lease in self.router.poll(max=most)] == expected
 
+    def report(self, told: bool, applies: bool, event: Callable[[], None]) -> None:
+        """The router says whether a report was about something that runs; only then does the model hear of it."""
+        assert told == applies
+        if applies:
+            event()
+        self.model.settle(self.now)
+
     def first_token(self, which: int) -> None:
-        ticket = self.pick(which)
-        assert self.router.first_token(ticket) == self.model.first_token(ticket, self.now)
+        request = self.pick(which)
+        applies = self.model.is_running(request) and not request.is_decoding
+        told = self.router.first_token(request.ticket)
+        self.report(told, applies, lambda: self.model.first_token(request, self.now))
 
     def complete(self, which: int, output: int) -> None:
-        ticket = self.pick(which)
-        assert self.router.complete(ticket, output) == self.model.complete(ticket, output, self.now)
+        request = self.pick(which)
+        told = self.router.complete(request.ticket, output)
+        self.report(told, self.model.is_running(request), lambda: self.model.complete(request, output))
 
     def fail(self, which: int, requeue: bool) -> None:
-        ticket = self.pick(which)
-        assert self.router.fail(ticket, requeue=requeue) == self.model.fail(ticket, requeue, self.now)
+        request = self.pick(which)
+        told = self.router.fail(request.ticket, requeue=requeue)
+        self.report(told, self.model.is_running(request), lambda: self.model.give_back(request, requeue))
 
     def cancel(self, which: int) -> None:
-        ticket = self.pick(which)
-        assert self.router.cancel(ticket) == self.model.cancel(ticket, self.now)
+        request = self.pick(which)
+        told = self.router.cancel(request.ticket)
+        self.report(told, request.state in ("queued", "placed"), lambda: self.model.cancel(request))
 
     def wait(self, ms: float) -> None:
         self.clock.advance(round(ms * MS))
@@ -111,10 +121,12 @@ class Beside:
     def advance(self) -> None:
         self.router.advance()
         self.model.advance(self.now)
+        self.model.settle(self.now)
 
     def tick(self) -> None:
         self.router.tick()
         self.model.tick(self.now)
+        self.model.settle(self.now)
 
     def add_replica(self, window: int, batch: int) -> None:
         if len(self.model.replicas) == 8:
@@ -122,32 +134,33 @@ class Beside:
         name = f"r{self.joined}"
         self.joined += 1
         self.router.add_replica("m", name, max_in_flight=window, max_batch=batch)
-        self.names[self.model.add_replica(window, batch, self.now)] = name
+        self.model.replicas.append(Replica(name, window, batch, window))
+        self.model.settle(self.now)
 
     def drain_replica(self, which: int) -> None:
         if self.model.replicas:
-            number = self.model.replicas[which % len(self.model.replicas)].number
-            self.router.drain_replica(self.names[number])
-            self.model.drain_replica(number, self.now)
+            replica = self.model.replicas[which % len(self.model.replicas)]
+            self.router.drain_replica(replica.name)
+            replica.is_draining = True
+            self.model.settle(self.now)
 
     def remove_replica(self, which: int) -> None:
         if self.model.replicas:
-            number = self.model.replicas[which % len(self.model.replicas)].number
-            self.router.remove_replica(self.names.pop(number))
-            self.model.remove_replica(number, self.now)
+            replica = self.model.replicas[which % len(self.model.replicas)]
+            self.router.remove_replica(replica.name)
+            self.model.remove_replica(replica)
+            self.model.settle(self.now)
 
     def compare(self) -> None:
         stats = self.router.stats()
-        running = sum(r.state == "placed" for r in self.model.requests.values())
-        assert (stats["waiting"], stats["running"]) == (self.model.waiting(), running)
-        assert self.router.next_timer_ns() == self.model.next_timer()
+        waiting, running = self.model.waiting(), sum(len(replica.held) for replica in self.model.replicas)
+        assert (stats["waiting"], stats["running"]) == (len(waiting), running)
+        due = min((request.expires for request in waiting), default=NEVER)
+        assert self.router.next_timer_ns() == (None if due == NEVER else due)
         check_invariants(self.router)
-        for ticket in self.live:
-            assert self.router.outcome(ticket) == self.model.requests[ticket].state
-        self.live = [ticket for ticket in self.live if self.model.requests[ticket].state in ("queued", "placed")]
-        if len(self.model.requests) > 2000:
-            for ticket in self.model.requests.keys() - set(self.live):
-                del self.model.requests[ticket]
+        for request in self.live:
+            assert self.router.outcome(request.ticket) == request.state
+        self.live = [request for request in self.live if request.state in ("queued", "placed")]
 
 
 @contextlib.contextmanager
