@@ -38,6 +38,9 @@ class CalendarBuckets {
   [[nodiscard]] bool find(std::uint64_t from, std::uint64_t end, Spot& spot) noexcept {
     return tree_.find(from, end, spot);
   }
+  [[nodiscard]] bool find_in_chunk(std::uint64_t chunk, Spot& spot) const noexcept {
+    return tree_.find_below(chunk, spot);
+  }
   [[nodiscard]] bool is_chunk_empty(std::uint64_t chunk) const noexcept { return tree_.is_root_empty(chunk); }
 
   void link(std::uint64_t number, unsigned stack, Index cell) noexcept {
@@ -60,23 +63,28 @@ class CalendarBuckets {
   }
 
   /// Takes a cell from any stack of the bucket, this thread's first: the cell, or 0 when the bucket is empty. Asks
-  /// `is_valid()` after it has seen the cell to take, and gives up with kRefused when that says no.
+  /// `is_valid()` after it has seen the cell to take, and gives up with kRefused when that says no. Who finds or leaves
+  /// the bucket empty retires it.
   template <class IsValid>
-  [[nodiscard]] Index unlink(std::uint64_t number, unsigned stack, IsValid&& is_valid) noexcept {
+  [[nodiscard]] Index unlink(const Spot& spot, unsigned stack, IsValid&& is_valid) noexcept {
     for (unsigned i = 0; i < kStacks; ++i) {
-      for (Top seen = top(number, stack + i); seen.cell() != 0; seen = top(number, stack + i)) {
+      Top seen = top(spot.number, stack + i);
+      while (seen.cell() != 0) {
         if (!is_valid()) return kRefused;
-        if (drop(number, stack + i, seen)) return seen.cell();
+        const Index below = below_of(seen);
+        if (drop_to(spot.number, stack + i, seen, below)) {
+          if (below != 0) {
+            __builtin_prefetch(&cells_[below], 1);
+          } else {
+            prefetch_next(spot, stack);
+            if (are_others_empty(spot.number, stack + i)) tree_.retire(spot);
+          }
+          return seen.cell();
+        }
       }
     }
+    tree_.retire(spot);
     return 0;
-  }
-
-  [[nodiscard]] bool is_empty(std::uint64_t number) const noexcept {
-    for (unsigned stack = 0; stack < kStacks; ++stack) {
-      if (top(number, stack).cell() != 0) return false;
-    }
-    return true;
   }
 
   [[nodiscard]] Top top(std::uint64_t number, unsigned stack) const noexcept {
@@ -85,17 +93,7 @@ class CalendarBuckets {
 
   /// Takes the top of a stack if it is still the one seen.
   [[nodiscard]] bool drop(std::uint64_t number, unsigned stack, Top seen) noexcept {
-    const Index below = cells_[seen.cell()].next.load(std::memory_order_relaxed);  // checked by the exchange
-    std::uint64_t head_word = seen.head;
-    // E10: who finds it gone sees why.
-    if (!head(number, stack)
-             .compare_exchange_strong(head_word, changed(seen.head, below, below != 0 ? seen.head & kTold : 0),
-                                      std::memory_order_acq_rel,
-                                      std::memory_order_relaxed)) {  // relaxed on failure: looked at again
-      return false;
-    }
-    if (below != 0) __builtin_prefetch(&cells_[below], 1);
-    return true;
+    return drop_to(number, stack, seen, below_of(seen));
   }
 
   /// Says that the bucket was seen empty after `spot` was found.
@@ -111,6 +109,34 @@ class CalendarBuckets {
 
   static constexpr std::uint64_t changed(std::uint64_t head, Index cell, std::uint64_t told) noexcept {
     return ((head >> kChangeShift) + 1) << kChangeShift | told | cell;
+  }
+
+  [[nodiscard]] Index below_of(Top seen) const noexcept {
+    return cells_[seen.cell()].next.load(std::memory_order_relaxed);  // checked by the exchange
+  }
+
+  /// Renews `seen` on failure.
+  [[nodiscard]] bool drop_to(std::uint64_t number, unsigned stack, Top& seen, Index below) noexcept {
+    // E10: who finds it gone sees why; and the cell that is on top instead is seen.
+    return head(number, stack)
+        .compare_exchange_strong(seen.head, changed(seen.head, below, below != 0 ? seen.head & kTold : 0),
+                                 std::memory_order_acq_rel, std::memory_order_acquire);
+  }
+
+  [[nodiscard]] bool are_others_empty(std::uint64_t number, unsigned stack) const noexcept {
+    for (unsigned i = 1; i < kStacks; ++i) {
+      if (top(number, stack + i).cell() != 0) return false;
+    }
+    return true;
+  }
+
+  /// Asks the memory for the cell that the next pop will probably take.
+  void prefetch_next(const Spot& spot, unsigned stack) const noexcept {
+    const std::uint64_t next = spot.next();
+    if (next == 0) return;
+    // Relaxed: only a guess.
+    const Top guess{head(next, stack).load(std::memory_order_relaxed)};
+    __builtin_prefetch(&cells_[guess.cell()], 1);
   }
 
   [[nodiscard]] std::size_t place_of(std::uint64_t number, unsigned stack) const noexcept {

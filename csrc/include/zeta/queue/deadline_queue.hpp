@@ -102,11 +102,11 @@ class DeadlineQueue {
   /// Any thread, lock-free. Nothing when empty. With `feasible_first`, items due at `now` or later go before overdue
   /// ones, unless one is overdue by more than half the horizon.
   std::optional<Entry> pop(Key now, bool feasible_first = false, std::uint32_t lane = sync::thread_lane()) noexcept {
-    Found found;
-    while (find(now, feasible_first, lane, found)) {
-      if (const auto entry = take(found, lane)) return entry;
+    if (Found found; !feasible_first && find_at_once(found)) [[likely]] {
+      if (const auto entry = take_from_bucket(found, lane)) [[likely]]
+        return entry;
     }
-    return std::nullopt;
+    return pop_after_search(now, feasible_first, lane);
   }
 
   /// The key of an item that a pop at `now` might take. Any thread, lock-free.
@@ -268,10 +268,33 @@ class DeadlineQueue {
   /// Ends the item for which `node`, unlinked by this thread, stands: the item is this thread's then. Nothing when the
   /// node is stale; it is given back in either case.
   [[nodiscard]] std::optional<Entry> claim(Index node, std::uint32_t lane) noexcept {
+    if (!is_own(node)) [[unlikely]]
+      return claim_spare(node, lane);
+    Cell<Atomic>& cell = cells_[node];
+    std::uint64_t word = cell.state.load(std::memory_order_acquire);  // E11: what came before the last change is seen
+    while (State{word}.is_waiting() && State{word}.node() == node) {
+      // E11: as above, and who finds it ended may use the cell again.
+      if (!cell.state.compare_exchange_weak(word, State{word}.ended().unlinked().word(), std::memory_order_acq_rel,
+                                            std::memory_order_acquire)) {
+        continue;
+      }
+      // Relaxed: the cell is this thread's until it is given back.
+      const Entry entry{cell.key.load(std::memory_order_relaxed), cell.item.load(std::memory_order_relaxed),
+                        State{word}.ticket(node)};
+      tally_.went(lane);
+      homes_.give_back(node, lane);
+      return entry;
+    }
+    release(node, lane);
+    return std::nullopt;
+  }
+
+  /// As claim, for a node that stands for a home elsewhere.
+  [[nodiscard]] [[gnu::noinline]] std::optional<Entry> claim_spare(Index node, std::uint32_t lane) noexcept {
     const Index home = home_of(node);
     Atomic<std::uint64_t>& at = cells_[home].state;
     // Relaxed: stable while the node is this thread's and the item waits; used only if the exchange succeeds.
-    const Key key = cells_[node].key.load(std::memory_order_relaxed);
+    const Key key = key_of(node);
     const Item item = cells_[home].item.load(std::memory_order_relaxed);
     std::uint64_t word = at.load(std::memory_order_acquire);  // E11: what came before the last change is seen
     for (;;) {
@@ -280,19 +303,20 @@ class DeadlineQueue {
         release(node, lane);
         return std::nullopt;
       }
-      const State next = is_own(node) ? state.ended().unlinked() : state.ended();
-      // E11: as above, and who finds it ended may use the cells again.
-      if (!at.compare_exchange_weak(word, next.word(), std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      // E11: as above, and who finds it ended may use the cells again. When the node was pending, the one that stood
+      // for the item is left behind; its hop, which fails now, counts it.
+      if (!at.compare_exchange_weak(word, state.ended().word(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+        continue;
+      }
       tally_.went(lane);
-      // When pending, the node that stood for the item is left behind; its hop, which fails now, counts it.
-      if (!is_own(node)) spares_.give_back(node, lane);
-      if (!next.is_linked()) homes_.give_back(home, lane);
+      spares_.give_back(node, lane);
+      if (!state.is_linked()) homes_.give_back(home, lane);
       return Entry{key, item, state.ticket(home)};
     }
   }
 
   /// Gives back a stale node that this thread has unlinked.
-  void release(Index node, std::uint32_t lane) noexcept {
+  [[gnu::noinline]] void release(Index node, std::uint32_t lane) noexcept {
     note_left_behind(-1);
     if (!is_own(node)) {
       spares_.give_back(node, lane);
@@ -389,7 +413,7 @@ class DeadlineQueue {
   }
 
   /// Places an item again that `place` has linked where not every search finds it, unless somebody has found it.
-  bool rehome(Index home, State state, Key key, Key now, std::uint32_t lane) noexcept {
+  [[gnu::noinline]] bool rehome(Index home, State state, Key key, Key now, std::uint32_t lane) noexcept {
     for (;;) {
       if (hop(home, state, key, now, lane, lane) == Hop::kDone) return true;
       // E11: what came before the last change is seen.
@@ -408,7 +432,7 @@ class DeadlineQueue {
     if (chunk > first + 1) advance(first, chunk - 1);
   }
 
-  void advance(std::uint64_t first, std::uint64_t target) noexcept {
+  [[gnu::noinline]] void advance(std::uint64_t first, std::uint64_t target) noexcept {
     std::uint64_t to = std::min(target, aside_bound_.look().bound());
     const std::uint64_t end = std::min(to, first + chunks_);
     for (std::uint64_t chunk = first; chunk < end; ++chunk) {
@@ -428,7 +452,7 @@ class DeadlineQueue {
   // --- the ring aside ------------------------------------------------------------------------------------------------
 
   /// Moves the items aside that the window has reached into their buckets, and raises the bound to the rest.
-  void bring_in(Key now, std::uint32_t lane) noexcept {
+  [[gnu::noinline]] void bring_in(Key now, std::uint32_t lane) noexcept {
     const auto before = aside_bound_.look();
     std::uint64_t lowest = Bound::kNone;
     typename Ring::Place found;
@@ -503,6 +527,24 @@ class DeadlineQueue {
 
   enum class Search { kFound, kNone, kAgain };
 
+  /// The common case of `find`: nothing is overdue or within reach aside, and the window's first chunk holds an item.
+  [[nodiscard]] bool find_at_once(Found& found) const noexcept {
+    found.first_chunk = window_.first();
+    found.aside = aside_bound_.look();
+    found.where = Where::kBucket;
+    return late_.is_empty() && found.first_chunk < found.aside.bound() &&
+           buckets_.find_in_chunk(found.first_chunk, found.spot);
+  }
+
+  [[nodiscard]] [[gnu::noinline]] std::optional<Entry> pop_after_search(Key now, bool feasible_first,
+                                                                        std::uint32_t lane) noexcept {
+    Found found;
+    while (find(now, feasible_first, lane, found)) {
+      if (const auto entry = take(found, lane)) return entry;
+    }
+    return std::nullopt;
+  }
+
   /// The first item that a pop may take; false when the queue is empty.
   [[nodiscard]] bool find(Key now, bool feasible_first, std::uint32_t lane, Found& found) noexcept {
     std::uint64_t moves = 0;
@@ -535,7 +577,7 @@ class DeadlineQueue {
     return search(first << kChunkBits, (first + chunks_) << kChunkBits, now, lane, found);
   }
 
-  [[nodiscard]] Search search_feasible_first(Key now, std::uint32_t lane, Found& found) noexcept {
+  [[nodiscard]] [[gnu::noinline]] Search search_feasible_first(Key now, std::uint32_t lane, Found& found) noexcept {
     const std::uint64_t due = number_of(now);
     const std::uint64_t start = found.first_chunk << kChunkBits;
     const std::uint64_t end = start + (chunks_ << kChunkBits);
@@ -550,8 +592,8 @@ class DeadlineQueue {
   }
 
   /// The first occupied bucket in [from, end).
-  [[nodiscard]] Search search(std::uint64_t from, std::uint64_t end, Key now, std::uint32_t lane,
-                              Found& found) noexcept {
+  [[nodiscard]] [[gnu::noinline]] Search search(std::uint64_t from, std::uint64_t end, Key now, std::uint32_t lane,
+                                                Found& found) noexcept {
     found.where = Where::kBucket;
     if (!buckets_.find(from, end, found.spot)) return Search::kNone;
     const std::uint64_t chunk = chunk_of(found.spot.number);
@@ -566,7 +608,7 @@ class DeadlineQueue {
   }
 
   /// The first item of the ring of overdue items that still waits.
-  [[nodiscard]] bool find_late(std::uint32_t lane, Found& found) noexcept {
+  [[nodiscard]] [[gnu::noinline]] bool find_late(std::uint32_t lane, Found& found) noexcept {
     while (late_.find(late_.begin(), found.place)) {
       const Index node = found.place.index();
       // E11: what came before the last change is seen.
@@ -579,7 +621,7 @@ class DeadlineQueue {
   }
 
   /// Nothing is left but what stands aside, if anything: the earliest of it, or false to search again.
-  [[nodiscard]] bool find_aside(Key now, std::uint32_t lane, Found& found) noexcept {
+  [[nodiscard]] [[gnu::noinline]] bool find_aside(Key now, std::uint32_t lane, Found& found) noexcept {
     follow(now);
     if (found.aside.bound() < window_.first() + chunks_) {
       bring_in(now, lane);
@@ -623,10 +665,12 @@ class DeadlineQueue {
       if (!(found.where == Where::kLate ? late_ : aside_).remove(found.place)) return std::nullopt;
       return claim(found.place.index(), lane);
     }
-    const Index node = buckets_.unlink(found.spot.number, lane, [&]() noexcept { return still_holds(found); });
-    if (node == Buckets::kRefused) return std::nullopt;
-    if (buckets_.is_empty(found.spot.number)) buckets_.retire(found.spot);
-    return node != 0 ? claim(node, lane) : std::nullopt;
+    return take_from_bucket(found, lane);
+  }
+
+  [[nodiscard]] std::optional<Entry> take_from_bucket(const Found& found, std::uint32_t lane) noexcept {
+    const Index node = buckets_.unlink(found.spot, lane, [&]() noexcept { return still_holds(found); });
+    return node != 0 && node != Buckets::kRefused ? claim(node, lane) : std::nullopt;
   }
 
   /// The key of what was found; nothing if it has gone or has changed meanwhile.
@@ -661,7 +705,7 @@ class DeadlineQueue {
 
   /// Drops what cancels and updates have left behind, wherever it stands. Walks everything. Several threads may sweep
   /// at once; one that stops leaves nothing behind that another sweep would not find.
-  void sweep(Key now, std::uint32_t lane) noexcept {
+  [[gnu::noinline]] void sweep(Key now, std::uint32_t lane) noexcept {
     sweep_ring(late_, lane);
     sweep_ring(aside_, lane);
     for (unsigned round = 0; round < Shape::bucket_stacks; ++round) {

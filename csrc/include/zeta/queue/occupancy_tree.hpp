@@ -36,14 +36,38 @@ class OccupancyTree {
   struct Spot {
     std::uint64_t number;
     std::uint64_t leaf_word;
+
+    /// The next bucket that the same word shows; 0 when it shows none.
+    [[nodiscard]] std::uint64_t next() const noexcept {
+      const std::uint64_t later = (leaf_word & kBits) >> (number & kFanMask) >> 1U;
+      return later == 0 ? 0 : number + 1 + static_cast<unsigned>(std::countr_zero(later));
+    }
   };
 
   explicit OccupancyTree(std::size_t roots)
       : mask_{(roots << kRootBits) - 1},
+        mid_mask_{mask_ >> (2 * kFanBits)},
+        leaf_mask_{mask_ >> kFanBits},
         leaves_{roots << (2 * kFanBits)},
         mids_{roots << kFanBits},
         roots_{std::make_unique<Root[]>(roots)},
         root_mask_{roots - 1} {}
+
+  /// The first bucket below a root that is shown as occupied, or false: `find` says then whether there is one.
+  [[nodiscard]] bool find_below(std::uint64_t root, Spot& spot) const noexcept {
+    const auto root_bits = static_cast<std::uint32_t>(load_root(root));
+    if (root_bits == 0) return false;
+    const std::uint64_t mid_number = (root << kFanBits) | static_cast<unsigned>(std::countr_zero(root_bits));
+    // E5: what is below the bits is seen.
+    const auto mid_bits = static_cast<std::uint32_t>(mids_[mid_number & mid_mask_].load(std::memory_order_acquire));
+    if (mid_bits == 0) return false;
+    const std::uint64_t leaf_number = (mid_number << kFanBits) | static_cast<unsigned>(std::countr_zero(mid_bits));
+    // E5: as above.
+    const std::uint64_t leaf = leaves_[leaf_number & leaf_mask_].load(std::memory_order_acquire);
+    if (static_cast<std::uint32_t>(leaf) == 0) return false;
+    spot = Spot{(leaf_number << kFanBits) | static_cast<unsigned>(std::countr_zero(leaf)), leaf};
+    return true;
+  }
 
   /// The first bucket in [from, end) that is shown as occupied; false when none is. Steps over words that are empty
   /// although the level above shows them.
@@ -173,6 +197,8 @@ class OccupancyTree {
   }
 
   const std::uint64_t mask_;
+  const std::uint64_t mid_mask_;
+  const std::uint64_t leaf_mask_;
   LazyZeros<Atomic<std::uint64_t>, kIsStdAtomic<Atomic>> leaves_;
   LazyZeros<Atomic<std::uint64_t>, kIsStdAtomic<Atomic>> mids_;
   std::unique_ptr<Root[]> roots_;
