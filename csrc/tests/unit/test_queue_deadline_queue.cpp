@@ -342,3 +342,13 @@ TEST_CASE("nothing is allocated after construction") {
   }
   CHECK(test::allocations() == before);
 }
+
+TEST_CASE("what one thread frees another gets once") {
+  TinyQueue queue{2, 10, 100};
+  for (Item item = 1; item <= 2; ++item) CHECK(queue.push(10, item, 0, 0) != kNoTicket);
+  while (queue.pop(0, false, 0)) {
+  }
+  CHECK(queue.push(10, 3, 0, 1) != kNoTicket);
+  CHECK(queue.push(10, 4, 0, 1) != kNoTicket);
+  CHECK(queue.push(10, 5, 0, 0) == kNoTicket);
+}

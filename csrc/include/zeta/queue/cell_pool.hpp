@@ -95,6 +95,7 @@ class CellPool {
 
   /// Keeps the first of a chain and pushes the rest into the lane.
   Index keep_first(Index chain, std::uint32_t lane) noexcept {
+    if (batch_ == 1) return chain;  // alone: its `next` still names the cell that was below it
     const Index second = cells_[chain].next.load(std::memory_order_relaxed);  // this thread's alone
     if (second != 0) {
       Index last = second;
