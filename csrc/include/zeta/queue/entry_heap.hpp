@@ -1,9 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 
 #include "zeta/core/huge_pages.hpp"
 #include "zeta/queue/entry.hpp"
@@ -16,7 +16,7 @@ struct HeapEntry {
   std::uint64_t reference;
 
   [[nodiscard]] friend bool operator<(const HeapEntry& a, const HeapEntry& b) noexcept {
-    // One comparison of 128 bits: no branch to predict.
+    // One comparison of 128 bits.
     return ((static_cast<unsigned __int128>(a.key) << 64U) | a.reference) <
            ((static_cast<unsigned __int128>(b.key) << 64U) | b.reference);
   }
@@ -40,6 +40,15 @@ class EntryHeap {
   [[nodiscard]] HeapEntry operator[](std::size_t at) const noexcept { return cell(at + kShift); }
   [[nodiscard]] HeapEntry top() const noexcept { return cell(kShift); }  ///< Of a heap that is not empty.
 
+  /// Asks for what a push and a pop will touch first, so that it comes at once and not one after the other.
+  void prefetch() const noexcept {
+    const Cell* const cells = cells_.data();
+    __builtin_prefetch(cells + kShift);
+    __builtin_prefetch(cells + kShift + 1);
+    __builtin_prefetch(cells + kShift + 5);
+    __builtin_prefetch(cells + kShift + size());
+  }
+
   /// Adds to a heap that is not full.
   void push(HeapEntry entry) noexcept {
     const std::size_t at = size();
@@ -56,9 +65,9 @@ class EntryHeap {
     if (last == 0) return;
     std::size_t hole = 0;
     for (std::size_t child = 1; child < last; child = hole * 8 + 1) {
-      const auto [entry, at] = least_of_eight(child);
-      set(hole, entry);
-      hole = at;
+      const std::size_t least = least_of_eight(child);
+      set(hole, (*this)[least]);
+      hole = least;
     }
     rise(hole, moved);
   }
@@ -117,21 +126,63 @@ class EntryHeap {
 
   void set(std::size_t at, HeapEntry entry) noexcept { set_cell(at + kShift, entry); }
 
-  struct Found {
-    HeapEntry entry;
-    std::size_t at;
+  /// A key and the cell that has it.
+  struct Candidate {
+    Key key;
+    const Cell* cell;
   };
 
-  [[nodiscard]] static Found lesser(const Found& a, const Found& b) noexcept {
-    const bool is_b = b.entry < a.entry;
-    return {{is_b ? b.entry.key : a.entry.key, is_b ? b.entry.reference : a.entry.reference}, is_b ? b.at : a.at};
+  /// Makes `a` the one with the lesser key, without a branch: which of eight children is least cannot be predicted, and
+  /// g++ 12 makes branches of everything short of this (200 ns instead of 50 for a push and a pop at 100,000 entries).
+  static void keep_lesser(Candidate& a, const Candidate& b) noexcept {
+#if defined(__x86_64__)
+    asm("cmp %[a_key], %[b_key]\n\t"
+        "cmovb %[b_key], %[a_key]\n\t"
+        "cmovb %[b_cell], %[a_cell]"
+        : [a_key] "+&r"(a.key), [a_cell] "+&r"(a.cell)
+        : [b_key] "r"(b.key), [b_cell] "r"(b.cell)
+        : "cc");
+#else
+    std::uintptr_t mask = std::uintptr_t{0} - static_cast<std::uintptr_t>(b.key < a.key);
+    asm("" : "+r"(mask));  // the compiler must not know that it is all zeros or all ones
+    a.key ^= (a.key ^ b.key) & mask;
+    a.cell += (b.cell - a.cell) & static_cast<std::ptrdiff_t>(mask);
+#endif
   }
 
-  [[nodiscard]] Found found(std::size_t at) const noexcept { return {(*this)[at], at}; }
+  [[nodiscard]] static Candidate candidate(const Cell* cell) noexcept {
+    return {cell->key.load(std::memory_order_relaxed), cell};  // the owner's
+  }
 
-  [[nodiscard]] Found least_of_eight(std::size_t first) const noexcept {
-    return lesser(lesser(lesser(found(first), found(first + 1)), lesser(found(first + 2), found(first + 3))),
-                  lesser(lesser(found(first + 4), found(first + 5)), lesser(found(first + 6), found(first + 7))));
+  /// Where the least of the eight entries from `first` on is. Compares keys alone, as long as no two that meet are
+  /// equal.
+  [[nodiscard]] std::size_t least_of_eight(std::size_t first) const noexcept {
+    const Cell* const cells = cells_.data() + kShift + first;
+    Candidate least[4] = {candidate(cells), candidate(cells + 2), candidate(cells + 4), candidate(cells + 6)};
+    const Candidate others[4] = {candidate(cells + 1), candidate(cells + 3), candidate(cells + 5),
+                                 candidate(cells + 7)};
+    for (std::size_t i = 0; i < 4; ++i) {
+      if (least[i].key == others[i].key) [[unlikely]]
+        return least_among(first, first + 8);
+      keep_lesser(least[i], others[i]);
+    }
+    if (least[0].key == least[1].key || least[2].key == least[3].key) [[unlikely]]
+      return least_among(first, first + 8);
+    keep_lesser(least[0], least[1]);
+    keep_lesser(least[2], least[3]);
+    if (least[0].key == least[2].key) [[unlikely]]
+      return least_among(first, first + 8);
+    keep_lesser(least[0], least[2]);
+    return static_cast<std::size_t>(least[0].cell - cells) + first;
+  }
+
+  /// Where the least of the entries from `first` to before `end` is.
+  [[nodiscard]] [[gnu::noinline]] std::size_t least_among(std::size_t first, std::size_t end) const noexcept {
+    std::size_t least = first;
+    for (std::size_t at = first + 1; at < end; ++at) {
+      if ((*this)[at] < (*this)[least]) least = at;
+    }
+    return least;
   }
 
   void rise(std::size_t hole, HeapEntry entry) noexcept {
@@ -148,11 +199,11 @@ class EntryHeap {
   /// Puts `entry` at `hole` or below it, among the first `count` places.
   void sink(std::size_t hole, HeapEntry entry, std::size_t count) noexcept {
     for (std::size_t child = hole * 8 + 1; child < count; child = hole * 8 + 1) {
-      Found least = found(child);
-      for (std::size_t at = child + 1; at < count && at < child + 8; ++at) least = lesser(least, found(at));
-      if (!(least.entry < entry)) break;
-      set(hole, least.entry);
-      hole = least.at;
+      const std::size_t least = least_among(child, std::min(child + 8, count));
+      const HeapEntry below = (*this)[least];
+      if (!(below < entry)) break;
+      set(hole, below);
+      hole = least;
     }
     set(hole, entry);
   }

@@ -48,16 +48,28 @@ class Inbox {
     }
   }
 
-  /// Hands every chain to `take(lane, chain)`. One thread at a time.
+  /// Hands every chain to `take(chain)`. One thread at a time.
   template <class Take>
-  void empty(Take&& take) noexcept {
+  [[gnu::always_inline]] void empty(Take&& take) noexcept {
     // E30: the heads behind the bits are seen.
     for (std::uint64_t bits = busy_.load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
       empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
     }
-    const std::uint32_t looks = looks_.load(std::memory_order_relaxed) + 1;  // the emptying thread's own
-    looks_.store(looks, std::memory_order_relaxed);                          // as above
-    if (looks % kLooksBeforeIdle == 0) forget_idle_lanes(take);
+  }
+
+  /// Does as `empty`, and stops looking at lanes that had nothing since the last call. One thread at a time; for now
+  /// and then.
+  template <class Take>
+  [[gnu::noinline]] void empty_and_forget_idle(Take&& take) noexcept {
+    empty(take);
+    const std::uint64_t used = used_.exchange(0, std::memory_order_relaxed);   // the emptying thread's own
+    const std::uint64_t idle = busy_.load(std::memory_order_relaxed) & ~used;  // bits stay until they are cleared here
+    if (idle == 0) return;
+    // E29: a producer that still saw the bit has changed its head before, so the look below finds it. E30: read again.
+    busy_.fetch_and(~idle, std::memory_order_seq_cst);
+    for (std::uint64_t bits = idle; bits != 0; bits &= bits - 1) {
+      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+    }
   }
 
   /// How many were ever posted, modulo 2^32. Any thread.
@@ -70,14 +82,13 @@ class Inbox {
   }
 
  private:
-  static constexpr std::uint32_t kLooksBeforeIdle = 4096;
-
   struct alignas(kNoFalseSharing) Lane {
     Atomic<std::uint64_t> head{kNull};  ///< Posted so far | the slot posted last.
+    Atomic<std::uint32_t> emptied{0};   ///< How many of those posted have been taken out.
   };
 
   template <class Take>
-  void empty_lane(std::size_t lane, Take&& take) noexcept {
+  [[gnu::always_inline]] void empty_lane(std::size_t lane, Take&& take) noexcept {
     Atomic<std::uint64_t>& stack = lanes_[lane].head;
     // E29: the look that follows the clearing of the lane's bit.
     if (static_cast<Slot>(stack.load(std::memory_order_seq_cst)) == kNull) return;
@@ -85,33 +96,20 @@ class Inbox {
     // E25: the slots are seen.
     const std::uint64_t before = stack.fetch_or(kNull, std::memory_order_acquire);
     const auto posted = static_cast<std::uint32_t>(before >> 32U);
-    const std::uint32_t count = posted - taken_[lane].load(std::memory_order_relaxed);  // the emptying thread's own
-    taken_[lane].store(posted, std::memory_order_relaxed);                              // as above
-    used_.store(used_.load(std::memory_order_relaxed) | (std::uint64_t{1} << lane),
-                std::memory_order_relaxed);  // as above
-    take(lane, Chain{static_cast<Slot>(before), count});
-  }
-
-  /// Lanes that had nothing for a long while are not looked at any more.
-  template <class Take>
-  [[gnu::noinline]] void forget_idle_lanes(Take&& take) noexcept {
-    const std::uint64_t idle =
-        busy_.load(std::memory_order_relaxed) &  // only bits that stay until they are cleared here
-        ~used_.load(std::memory_order_relaxed);  // the emptying thread's own
-    used_.store(0, std::memory_order_relaxed);   // as above
-    if (idle == 0) return;
-    // E29: a producer that still saw the bit has changed its head before, so the look below finds it. E30: read again.
-    busy_.fetch_and(~idle, std::memory_order_seq_cst);
-    for (std::uint64_t bits = idle; bits != 0; bits &= bits - 1) {
-      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+    Atomic<std::uint32_t>& emptied_so_far = lanes_[lane].emptied;
+    const std::uint32_t count = posted - emptied_so_far.load(std::memory_order_relaxed);  // the emptying thread's own
+    emptied_so_far.store(posted, std::memory_order_relaxed);                              // as above
+    const std::uint64_t bit = std::uint64_t{1} << lane;
+    // As above. Seldom written, so that its line stays with all who take.
+    if (const std::uint64_t used = used_.load(std::memory_order_relaxed); (used & bit) == 0) {
+      used_.store(used | bit, std::memory_order_relaxed);  // as above
     }
+    take(Chain{static_cast<Slot>(before), count});
   }
 
   Lane lanes_[kLanes];
   alignas(kNoFalseSharing) Atomic<std::uint64_t> busy_{0};  ///< Lanes to look at; seldom written.
   alignas(kNoFalseSharing) Atomic<std::uint64_t> used_{0};  ///< Lanes that had something since the last forgetting.
-  Atomic<std::uint32_t> looks_{0};
-  Atomic<std::uint32_t> taken_[kLanes] = {};
 };
 
 }  // namespace zeta::queue

@@ -211,6 +211,7 @@ class PriorityQueue {
   using State = SlotState<kGenerationBits>;
   static constexpr Index kNull = SlotPool<Atomic>::kNull;
   static_assert(kNull == Inbox<Atomic>::kNull && kNull == sync::IndexStack<Atomic>::kNull, "one word for no slot");
+  static constexpr std::uint32_t kLooksBeforeForgetting = 4096;
   static_assert(kMaxCapacity + kSpareRekeys < State::kNoRekey, "a state word can name every waiting key");
 
   struct Slot {
@@ -290,15 +291,27 @@ class PriorityQueue {
 
   // Filing: with the lock held.
 
-  void file_posted(std::size_t lane) noexcept {
-    inbox_.empty([&](std::size_t /*from*/, typename Inbox<Atomic>::Chain chain) { file_chain(chain, lane); });
+  [[gnu::always_inline]] void file_posted(std::size_t lane) noexcept {
+    heap_.prefetch();
+    const auto take = [this, lane](typename Inbox<Atomic>::Chain chain) { file_chain(chain, lane); };
+    const std::uint32_t looks = looks_.load(std::memory_order_relaxed) + 1;  // the taker's
+    looks_.store(looks, std::memory_order_relaxed);                          // as above
+    if (looks % kLooksBeforeForgetting == 0) {
+      inbox_.empty_and_forget_idle(take);
+    } else {
+      inbox_.empty(take);
+    }
     if (rekeyed_.has_any()) {
-      rekeyed_.empty([&](Index slot) { refile(slot, lane); });
+      refile_all(lane);
     }
   }
 
+  [[gnu::noinline]] void refile_all(std::size_t lane) noexcept {
+    rekeyed_.empty([this, lane](Index slot) { refile(slot, lane); });
+  }
+
   /// Files from the last posted to the first, with serials that say the opposite.
-  void file_chain(typename Inbox<Atomic>::Chain chain, std::size_t lane) noexcept {
+  [[gnu::always_inline]] void file_chain(typename Inbox<Atomic>::Chain chain, std::size_t lane) noexcept {
     std::uint64_t serial = claim_serials(chain.count, lane) + chain.count;
     for (Index slot = chain.last; slot != kNull;) {
       // The lane was emptied by this thread (E25); once filed, the slot may be another's.
@@ -310,7 +323,7 @@ class PriorityQueue {
   }
 
   /// Puts a posted slot's entry into the heap, or frees the slot if it was cancelled meanwhile.
-  void file(Index slot, std::uint64_t serial, std::size_t lane) noexcept {
+  [[gnu::always_inline]] void file(Index slot, std::uint64_t serial, std::size_t lane) noexcept {
     Slot& filed = slots_[slot];
     const HeapEntry entry{filed.key.load(std::memory_order_relaxed),
                           reference_to(slot, serial)};              // posted: the taker's
@@ -322,7 +335,7 @@ class PriorityQueue {
   }
 
   /// Gives a filed slot with a waiting key a new entry; its old one is stale from now on.
-  void refile(Index slot, std::size_t lane) noexcept {
+  [[gnu::noinline]] void refile(Index slot, std::size_t lane) noexcept {
     const std::optional<State> before = exchange_state(
         slot, [](State state) { return state.where == Where::filed && state.has_rekey(); },
         [](State state) { return state.with(Where::posted); });
@@ -421,7 +434,7 @@ class PriorityQueue {
     next_serial_.store(heap_.size(), std::memory_order_relaxed);  // the taker's
   }
 
-  [[nodiscard]] std::optional<Found> find_least(std::size_t lane) noexcept {
+  [[nodiscard]] [[gnu::always_inline]] std::optional<Found> find_least(std::size_t lane) noexcept {
     while (heap_.size() > 0) {
       const HeapEntry entry = heap_.top();
       const Index slot = slot_of_entry(entry);
@@ -468,9 +481,10 @@ class PriorityQueue {
   sync::IndexStack<Atomic> free_rekeys_;
   Count cancelled_[kLanes];
   Inbox<Atomic> inbox_;
-  sync::TryLock<Atomic> lock_;
-  // The taker's.
-  alignas(kNoFalseSharing) EntryHeap<Atomic> heap_;
+  // The taker's, on the line of the lock that lets it in.
+  alignas(kNoFalseSharing) sync::TryLock<Atomic> lock_;
+  Atomic<std::uint32_t> looks_{0};
+  EntryHeap<Atomic> heap_;
   Atomic<std::uint64_t> next_serial_{0};
   Atomic<std::uint32_t> taken_{0};
 };

