@@ -15,9 +15,14 @@ namespace zeta::sched {
   return request.max_tokens == 0 ? mean : std::min(mean, request.max_tokens);
 }
 
-/// P(good answer); an unknown complexity counts as average.
+/// Of a request; an unknown complexity counts as average.
+[[nodiscard]] inline double hardness(const Request& request) noexcept {
+  return request.complexity < 0.0F ? 1.0 : score::hardness(static_cast<double>(request.complexity));
+}
+
+/// P(good answer).
 [[nodiscard]] inline double p_good(const Model& model, const Request& request) noexcept {
-  return model.curve.p_good(request.complexity < 0.0F ? 0.5 : static_cast<double>(request.complexity));
+  return model.curve.p_good_at(hardness(request));
 }
 
 /// Those of `wanted` that are good enough for the request and could hold it when empty.
@@ -54,8 +59,9 @@ namespace zeta::sched {
                                               double gap) noexcept {
   std::array<double, kMaxModels> p;  // of the models in the set
   double best = 0.0;
+  const double hard = hardness(request);
   for_each_model(set, [&](ModelId id) {
-    p[index_of(id)] = p_good(fleet[id], request);
+    p[index_of(id)] = fleet[id].curve.p_good_at(hard);
     best = std::max(best, p[index_of(id)]);
   });
   ModelMask good;

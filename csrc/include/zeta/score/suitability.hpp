@@ -29,8 +29,10 @@ struct QualityCurve {
     const double clamped = quality < 1e-6 ? 1e-6 : (quality > 1.0 - 1e-6 ? 1.0 - 1e-6 : quality);
     return {(1.0 - clamped) / clamped};
   }
-  [[nodiscard]] constexpr double p_good(double complexity) const noexcept {
-    return 1.0 / (1.0 + odds_against * hardness(complexity));
+  [[nodiscard]] constexpr double p_good(double complexity) const noexcept { return p_good_at(hardness(complexity)); }
+  /// As p_good, where the request's hardness is known: several models of one request need one exponential.
+  [[nodiscard]] constexpr double p_good_at(double hardness) const noexcept {
+    return 1.0 / (1.0 + odds_against * hardness);
   }
   /// One step of stochastic gradient descent of the log loss, on the logit of quality.
   constexpr void learn(double complexity, double quality, double rate) noexcept {
