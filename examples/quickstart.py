@@ -5,13 +5,15 @@ python examples/quickstart.py
 
 from __future__ import annotations
 
+from typing import Any
+
 import zeta
 
 MODELS = [
     zeta.Model("7b", quality=0.55, device="gpu0", replicas=[zeta.Replica("7b-0", max_in_flight=1)]),
     zeta.Model("14b", quality=0.70, device="gpu0", replicas=[zeta.Replica("14b-0", max_in_flight=1)]),
 ]
-REQUESTS = [
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("a chat, first token within 1 s", {"prompt_tokens": 300, "deadline_ms": 1000, "complexity": 0.2}),
     ("a hard question", {"prompt_tokens": 900, "deadline_ms": 5000, "complexity": 0.9}),
     ("only the 14b will do", {"prompt_tokens": 400, "deadline_ms": 5000, "models": ["14b"]}),

@@ -1,7 +1,7 @@
 """From plain mappings to the frozen dataclasses of `_schema`: types, bounds and unknown keys.
 
 Required packages are numpy, nvidia-ml-py and onnxruntime alone, hence this small walker. It knows the types that
-settings have: str, int, float, bool, Literal, ``X | None``, ``tuple[X, ...]`` and dataclasses.
+settings have: str, int, float, bool, Literal, ``X | None``, ``Sequence[X]`` (held as a tuple) and dataclasses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from zeta.errors import ConfigError
@@ -95,7 +95,7 @@ def _convert(hint: Any, value: object, path: str, meta: Mapping[str, Any]) -> ob
         return _convert(inner, value, path, meta)
     if origin is typing.Literal:
         return _choice(typing.get_args(hint), value, path)
-    if origin is tuple:
+    if origin is Sequence:
         return _items(typing.get_args(hint)[0], value, path)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, path)

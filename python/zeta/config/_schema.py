@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from zeta.config._convert import check_value
@@ -189,7 +189,7 @@ class Model(_Checked):
     name: str = needed("how requests, traces and reports call it")
     quality: float = needed("prior P(good answer) on an average request", unit="probability", low=0, high=1)
     device: str | None = knob(None, "None: a device of its own; the same name: shared")
-    replicas: tuple[Replica, ...] = knob((), "replicas can join later")
+    replicas: Sequence[Replica] = knob((), "replicas can join later")
     engine_model: str | None = knob(None, "None: the model's name; selects step times such as 'qwen2.5-14b'")
     tp: int = knob(1, "tensor-parallel degree", unit="GPUs", low=1, high=64)
     max_context_tokens: int | None = knob(None, "None: only KV memory bounds it", unit="tokens", low=1)
@@ -242,9 +242,9 @@ class Config(_Checked):
     """
 
     scheduler: Scheduler = knob(Scheduler(), "every part has its defaults")
-    models: tuple[Model, ...] = knob((), "models can join later")
-    devices: tuple[Device, ...] = knob((), "models that name no device have one of their own")
-    tenants: tuple[Tenant, ...] = knob((), "tenants that are not listed weigh 1")
+    models: Sequence[Model] = knob((), "models can join later")
+    devices: Sequence[Device] = knob((), "models that name no device have one of their own")
+    tenants: Sequence[Tenant] = knob((), "tenants that are not listed weigh 1")
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
