@@ -121,14 +121,14 @@ std::size_t complete_many(PyRouter& self, const py::object& tickets, const py::o
 }
 
 std::optional<std::string> outcome(PyRouter& self, std::uint64_t ticket) {
-  const auto found = self.open().with_owner([&](sched::Scheduler& s) { return s.outcome(sched::Ticket{ticket}); });
+  const auto found = ask(self, [&](sched::Scheduler& s) { return s.outcome(sched::Ticket{ticket}); });
   if (!found) return std::nullopt;
   return std::string{name_of(*found)};
 }
 
 /// The predicted start of a waiting request, and the one that a rejected request was told: (mean ms, p90 ms), or None.
 std::optional<std::pair<double, double>> eta_ms(PyRouter& self, std::uint64_t ticket) {
-  return self.open().with_owner([&](sched::Scheduler& s) -> std::optional<std::pair<double, double>> {
+  return ask(self, [&](sched::Scheduler& s) -> std::optional<std::pair<double, double>> {
     const sched::Ticket id{ticket};
     const double factor = s.config().eta_quantile_factor;
     if (const sched::Final* final = s.final_of(id)) {
@@ -163,9 +163,8 @@ py::object explain(PyRouter& self, std::uint64_t ticket) {
     std::optional<sched::Slot> live;
     sched::Estimate estimate;
   };
-  runtime::Router& router = self.open();
-  const Instant now = router.now();
-  const Found found = router.with_owner([&](sched::Scheduler& s) {
+  const Instant now = self.open().now();
+  const Found found = ask(self, [&](sched::Scheduler& s) {
     Found result;
     const sched::Ticket id{ticket};
     if (const sched::Decision* decision = s.decision_of(id)) result.decision = *decision;
@@ -221,13 +220,11 @@ py::dict stats(PyRouter& self) {
     std::uint32_t model, in_flight, window;
     std::uint64_t kv_tokens, kv_reserved;
   };
-  sched::Ledger ledger;
   std::vector<ModelRow> models(self.config.models.size());
   std::vector<ReplicaRow> replicas;
-  runtime::Router& router = self.open();
-  const Instant now = router.now();
-  router.with_owner([&](sched::Scheduler& s) {
-    ledger = s.ledger();
+  const Instant now = self.open().now();
+  const std::size_t named = self.replica_names.size();
+  const sched::Ledger ledger = ask(self, [&](sched::Scheduler& s) {
     const sched::Fleet& fleet = s.fleet();
     for (std::size_t i = 0; i < models.size(); ++i) {
       const auto id = ModelId{static_cast<std::uint8_t>(i)};
@@ -239,11 +236,12 @@ py::dict stats(PyRouter& self) {
                    model.waiting,
                    model.running};
     }
-    for (std::size_t i = 0; i < fleet.replica_slots() && i < self.replica_names.size(); ++i) {
+    for (std::size_t i = 0; i < fleet.replica_slots() && i < named; ++i) {
       const auto& r = fleet.replica(ReplicaId{static_cast<std::uint16_t>(i)});
       replicas.push_back({r.is_present, r.is_draining, static_cast<std::uint32_t>(index_of(r.model)), r.in_flight,
                           r.window.limit(), r.kv_tokens, r.kv_reserved});
     }
+    return s.ledger();
   });
   py::dict outcomes;
   for (std::size_t i = 0; i < kOutcomeCount; ++i) {
@@ -315,11 +313,11 @@ std::optional<std::uint16_t> add_replica(PyRouter& self, std::uint8_t model, con
 }
 
 py::list next_ended(PyRouter& self) {
-  std::vector<std::uint64_t> tickets;
-  self.open().with_owner([&](sched::Scheduler& s) {
+  return py::cast(ask(self, [](sched::Scheduler& s) {
+    std::vector<std::uint64_t> tickets;
     while (const auto ticket = s.next_ended()) tickets.push_back(ticket->value());
-  });
-  return py::cast(tickets);
+    return tickets;
+  }));
 }
 
 py::dict replay_log(const sched::SchedulerConfig& config, const py::buffer& events) {
@@ -431,11 +429,11 @@ void bind_sched(py::module_& module) {
           },
           "When advance next has something to do, on the router's clock; None: never.")
       .def("_event_hash",
-           [](PyRouter& self) { return self.open().with_owner([](sched::Scheduler& s) { return s.hash().value(); }); })
+           [](PyRouter& self) { return ask(self, [](sched::Scheduler& s) { return s.hash().value(); }); })
       .def(
           "_idle_capacity_ticket",
           [](PyRouter& self) -> std::optional<std::uint64_t> {
-            return self.open().with_owner([](sched::Scheduler& s) { return s.ticket_with_idle_capacity(); });
+            return ask(self, [](sched::Scheduler& s) { return s.ticket_with_idle_capacity(); });
           },
           "For tests: a waiting request that a replica could take now; None if the router is work-conserving.")
       .def("_log_to", &PyRouter::log_to, py::arg("path"), py::arg("header"))

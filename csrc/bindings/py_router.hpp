@@ -7,7 +7,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "runtime/router.hpp"
@@ -105,6 +108,17 @@ void without_gil(PyRouter& self, Body&& body) {
   // E142: release, pairs with the acquire in close: what was done to the router comes before its end.
   self.users.fetch_sub(1, std::memory_order_release);
   PyEval_RestoreThread(thread);
+}
+
+/// What `question(Scheduler&)` answers between two events. Whoever waits for the end of a batch, milliseconds, lets
+/// other Python threads run meanwhile. The question must not touch Python; see without_gil for the frames above.
+template <class Question>
+auto ask(PyRouter& self, Question&& question) {
+  std::optional<std::invoke_result_t<Question, sched::Scheduler&>> answer;
+  const auto visit = [&](sched::Scheduler& scheduler) { answer.emplace(question(scheduler)); };
+  runtime::Router& router = self.open();
+  if (!router.try_with_owner(visit)) without_gil(self, [&] { router.with_owner(visit); });
+  return *std::move(answer);
 }
 
 /// The methods that are called per request, as plain vectorcall functions on the bound class: pybind11's dispatcher

@@ -81,6 +81,11 @@ class Router {
     return shared_.with_owner(visit);
   }
 
+  template <class Visit>
+  [[nodiscard]] bool try_with_owner(Visit&& visit) noexcept {
+    return shared_.try_with_owner(visit);
+  }
+
   [[nodiscard]] bool has_ready(std::uint8_t channel) const noexcept { return shared_.has_ready_hint(channel); }
   [[nodiscard]] Instant next_timer() const noexcept { return shared_.next_timer_hint(); }
   [[nodiscard]] Waker& waker(std::uint8_t channel) noexcept { return wakers_[channel]; }

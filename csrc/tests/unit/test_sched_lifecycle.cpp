@@ -135,3 +135,15 @@ TEST_CASE("a recorded run is done again bit for bit") {
   CHECK(same == recorder.lines.size());
   CHECK(recorder.lines.size() > 60'000);
 }
+
+TEST_CASE("who does not wait for the end of a batch is told so, and asks between batches") {
+  sched::SharedScheduler<> shared{one_model(1)};
+  bool is_answered_within = true;
+  shared.apply_in_turn(
+      [&](sched::Scheduler&, auto&&) { is_answered_within = shared.try_with_owner([](sched::Scheduler&) {}); });
+  CHECK_FALSE(is_answered_within);
+  (void)shared.submit(request(10), kStart);
+  std::uint64_t submitted = 0;
+  CHECK(shared.try_with_owner([&](sched::Scheduler& s) { submitted = s.ledger().submitted(); }));
+  CHECK(submitted == 1);
+}

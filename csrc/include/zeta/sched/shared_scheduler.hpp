@@ -95,6 +95,18 @@ class SharedScheduler {
     return visit(scheduler_);
   }
 
+  /// As with_owner, but waits only as long as an event takes, not as long as a batch. False: nothing was visited.
+  template <class Visit>
+  [[nodiscard]] bool try_with_owner(Visit&& visit) noexcept {
+    for (int tries = 0; !try_own(); ++tries) {
+      if (tries == kPatience) return false;
+    }
+    drain();
+    visit(scheduler_);
+    leave();
+    return true;
+  }
+
   /// Applies events in one turn: `feed(apply)` calls `apply(EventRecord)` for each. For batches and rare events.
   template <class Feed>
   void apply_in_turn(Feed&& feed) noexcept {
@@ -200,6 +212,7 @@ class SharedScheduler {
     return result;
   }
 
+  static constexpr int kPatience = 1'000;  ///< Tries, some tens of microseconds.
   static constexpr std::uint32_t kNone = sync::IndexStack<Atomic>::kNull;
 
   Scheduler scheduler_;
