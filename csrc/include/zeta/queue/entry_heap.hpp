@@ -56,8 +56,10 @@ class EntryHeap {
     rise(at, entry);
   }
 
-  /// Removes the top of a heap that is not empty.
-  void pop() noexcept {
+  /// Removes the top of a heap that is not empty. Calls `near(entry)` for an entry that comes within one level of the
+  /// top, some pops before its own, so that the caller can ask for what belongs to it.
+  template <class Near>
+  void pop(Near&& near) noexcept {
     const std::size_t last = size() - 1;
     size_.store(last, std::memory_order_relaxed);  // the owner's
     const HeapEntry moved = (*this)[last];
@@ -66,7 +68,9 @@ class EntryHeap {
     std::size_t hole = 0;
     for (std::size_t child = 1; child < last; child = hole * 8 + 1) {
       const std::size_t least = least_of_eight(child);
-      set(hole, (*this)[least]);
+      const HeapEntry rising = (*this)[least];
+      if (hole <= 8) near(rising);
+      set(hole, rising);
       hole = least;
     }
     rise(hole, moved);

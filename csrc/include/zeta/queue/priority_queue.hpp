@@ -396,6 +396,11 @@ class PriorityQueue {
     return slots_[slot].state.load(std::memory_order_relaxed);  // a guess; whoever acts on it exchanges it
   }
 
+  /// Removes the top entry, and asks for the slots of those that come near it.
+  void pop_entry() noexcept {
+    heap_.pop([this](HeapEntry near) { __builtin_prefetch(&slots_[slot_of_entry(near)]); });
+  }
+
   void add_entry(HeapEntry entry) noexcept {
     if (heap_.is_full()) drop_stale();
     heap_.push(entry);
@@ -440,7 +445,7 @@ class PriorityQueue {
       const Index slot = slot_of_entry(entry);
       const std::uint64_t word = state_of(slot);
       if (!counts(entry, word)) {
-        heap_.pop();
+        pop_entry();
       } else if (State::of(word).has_rekey()) {
         refile(slot, lane);
       } else {
@@ -456,9 +461,8 @@ class PriorityQueue {
       // Who ends the item is all that this decides; the lock or the inbox (E25) has shown the slot already.
       if (slots_[least->slot].state.compare_exchange_strong(least->word, state.next().word(), std::memory_order_relaxed,
                                                             std::memory_order_relaxed)) {
-        heap_.pop();
+        pop_entry();
         taken_.store(taken_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // the taker's; a count
-        if (heap_.size() > 0) __builtin_prefetch(&slots_[slot_of_entry(heap_.top())]);
         return Taken{least->entry.key, least->slot, state};
       }
     }
