@@ -2,6 +2,7 @@
 
 #include "bindings.hpp"
 #include "fast_functions.hpp"
+#include "fast_methods.hpp"
 #include "py_router.hpp"
 // After Python.h, which pybind11 brings.
 #include <structmember.h>
@@ -396,12 +397,7 @@ py::object make_lease_type(py::module_& module) {
 
 void add_hot_methods(py::object router_class) {
   for (std::size_t i = 0; i < std::size(kArguments); ++i) interned[i] = PyUnicode_InternFromString(kArguments[i]);
-  auto* type = reinterpret_cast<PyTypeObject*>(router_class.ptr());
-  for (PyMethodDef* method = hot_methods; method->ml_name != nullptr; ++method) {
-    const py::object descriptor = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
-    if (!descriptor) throw py::error_already_set();
-    py::setattr(router_class, method->ml_name, descriptor);
-  }
+  add_methods(std::move(router_class), hot_methods);
 }
 
 }  // namespace zeta::bindings

@@ -3,6 +3,7 @@
 PYBIND11_MODULE(_core, module) {
   module.doc() = "zeta's C++ core. Private: import from zeta.";
   zeta::bindings::bind_build_info(module);
+  zeta::bindings::bind_queue(module);
   zeta::bindings::bind_share(module);  // before sched, whose signatures name its types
   zeta::bindings::bind_sched_config(module);
   zeta::bindings::bind_sched(module);

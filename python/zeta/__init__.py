@@ -10,7 +10,7 @@ if sys.platform != "linux":
         "Run it in a Linux container or virtual machine."
     )
 
-from zeta._core import build_info, choose_replica, latest_start_ns, suitability
+from zeta._core import DeadlineQueue, PriorityQueue, build_info, choose_replica, latest_start_ns, suitability
 from zeta._paths import get_cmake_dir, get_include
 from zeta._version import __version__
 from zeta.config import Device, Model, Replica, Tenant, Weights
@@ -19,10 +19,12 @@ from zeta.scheduler import LogReplay, Router, replay_log
 from zeta.types import Outcome
 
 __all__ = [
+    "DeadlineQueue",
     "Device",
     "LogReplay",
     "Model",
     "Outcome",
+    "PriorityQueue",
     "Rejected",
     "Replica",
     "Router",
