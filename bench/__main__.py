@@ -124,7 +124,7 @@ class Run:
             self.targets += targets
             self.absent |= absent
             try:
-                document["instructions"], targets = queues.counts(document)
+                document["instructions"], targets = queues.counts(document, is_full=self.is_full)
                 self.targets += targets
             except native.Unavailable as missing:
                 self.absent["instructions of the queues"] = str(missing)

@@ -1,12 +1,13 @@
 // Concurrent priority queues side by side, in one process and in turn.
 //
 //   queues [rounds=N] [seconds=S] [threads=1,2,4] TASK...
-//   queues count ID SIZE PAIRS push|pop
+//   queues count ID WORKLOAD SIZE PAIRS push|pop
 //
 // A task is closed:WORKLOAD:SIZE (throughput, time per operation, fairness, for each number of threads),
-// open:WORKLOAD:SIZE:THREADS:PER_SECOND (fixed-rate arrivals) or rank:WORKLOAD:SIZE:THREADS:PAIRS; WORKLOAD is llm, us
-// or uniform (scene.hpp). Prints one JSON document; what it is doing goes to the standard error stream. `count` runs
-// PAIRS operations of one queue for callgrind (--toggle-collect='*counted_push*').
+// open:WORKLOAD:SIZE:THREADS:PER_SECOND (fixed-rate arrivals) or rank:WORKLOAD:SIZE:THREADS:PAIRS; WORKLOAD is llm,
+// llm64, us or uniform (scene.hpp). Prints one JSON document; what it is doing goes to the standard error stream.
+// `count` runs PAIRS operations of one queue for callgrind (--toggle-collect='*counted_push*'), on virtual time
+// whatever the workload.
 
 #include <cinttypes>
 #include <cstdarg>
@@ -93,7 +94,8 @@ void each_queue(Visit&& visit) {
   visit.template operator()<BoostSpin>();
 #endif
 #if ZETA_BENCH_CDS
-  visit.template operator()<CdsFlatCombining>();
+  visit.template operator()<CdsSpinning>();
+  visit.template operator()<CdsDefault>();
 #endif
   visit.template operator()<StdMutex>();
   visit.template operator()<StdSpin>();
@@ -178,6 +180,19 @@ void in_turn(std::size_t count, unsigned rounds, Take&& turn) {
   }
 }
 
+/// Other programs on the machine take cores away. A turn that had less than 97 % of its cores is repeated, up to twice
+/// and while there are spare turns left; the one that had most counts. (Queues whose threads sleep look the same, and
+/// use up spare turns for nothing.)
+template <class Take>
+Turn calmest(unsigned& spare, Take&& take) {
+  Turn best = take();
+  for (int again = 0; again < 2 && best.cpu < 0.97 && spare > 0; ++again, --spare) {
+    Turn next = take();
+    if (next.cpu > best.cpu) best = std::move(next);
+  }
+  return best;
+}
+
 /// Filled queues and their threads. The threads end first: libcds keeps records of them in the queue.
 class Comparison {
  public:
@@ -207,14 +222,19 @@ void closed_task(const Plan& plan, const Scene& scene, std::vector<std::string>&
   Comparison all{scene};
   for (const unsigned threads : plan.threads) {
     struct Seen {
-      std::vector<double> mops, share;
+      std::vector<double> mops, share, cpu;
       Percentiles push, pop;
       std::uint64_t misses = 0;
     };
     std::vector<Seen> seen(all.size());
+    unsigned spare = static_cast<unsigned>(all.size()) * plan.rounds / 2;
     in_turn(all.size(), plan.rounds, [&](std::size_t i) {
-      const Turn fast = all[i].closed(all.team(), threads, plan.seconds, false);
-      const Turn timed = all[i].closed(all.team(), threads, plan.seconds / 2, true);
+      const auto turn = [&](double seconds, bool is_timed) {
+        return calmest(spare, [&] { return all[i].closed(all.team(), threads, seconds, is_timed); });
+      };
+      const Turn fast = turn(plan.seconds, false);
+      const Turn timed = turn(plan.seconds / 2, true);
+      seen[i].cpu.push_back(fast.cpu);
       seen[i].mops.push_back(fast.mops);
       seen[i].share.push_back(fast.share);
       seen[i].push.add(timed.push);
@@ -225,6 +245,7 @@ void closed_task(const Plan& plan, const Scene& scene, std::vector<std::string>&
       std::string row = head("closed", scene, threads);
       append(row, ", \"queue\": \"%s\", \"misses\": %" PRIu64, all[i].name(), seen[i].misses);
       row += ", \"mops\": " + list(seen[i].mops) + ", \"share\": " + list(seen[i].share);
+      row += ", \"cpu\": " + list(seen[i].cpu);
       row += ", \"push_ns\": " + seen[i].push.json() + ", \"pop_ns\": " + seen[i].pop.json() + "}";
       rows.push_back(std::move(row));
     }
@@ -293,8 +314,7 @@ void run(const Plan& plan, const std::string& task, std::vector<std::string>& ro
 // --- counting --------------------------------------------------------------------------------------------------------
 
 template <class Queue>
-void count(std::size_t size, std::size_t pairs, bool is_push) {
-  const Scene scene = Scene::make("llm", size);
+void count(const Scene& scene, std::size_t pairs, bool is_push) {
   Threads team{1};
   Filled<Queue> filled{scene, kRoom};
   fill(filled, team);
@@ -323,12 +343,12 @@ void count(std::size_t size, std::size_t pairs, bool is_push) {
   drain(filled, team);
 }
 
-bool count(std::string_view id, std::size_t size, std::size_t pairs, bool is_push) {
+bool count(std::string_view id, const Scene& scene, std::size_t pairs, bool is_push) {
   bool is_known = false;
   const auto try_one = [&]<class Queue>() {
     if (id != Queue::kId) return;
     is_known = true;
-    count<Queue>(size, pairs, is_push);
+    count<Queue>(scene, pairs, is_push);
   };
   each_queue(try_one);
   try_one.template operator()<Burning>();
@@ -352,8 +372,9 @@ std::string absent_peers() {
 }
 
 int main_of(const std::vector<std::string>& words) {
-  if (words.size() == 5 && words[0] == "count") {
-    if (count(words[1], std::stoull(words[2]), std::stoull(words[3]), words[4] == "push")) return 0;
+  if (words.size() == 6 && words[0] == "count") {
+    const Scene scene = Scene::make(words[2], std::stoull(words[3]));
+    if (count(words[1], scene, std::stoull(words[4]), words[5] == "push")) return 0;
     std::fprintf(stderr, "queue '%s' is not in this program\n", words[1].c_str());
     return 2;
   }

@@ -62,10 +62,12 @@ def measure(tasks: Sequence[str], *, rounds: int, seconds: float, threads: Seque
     return document
 
 
-def instructions(queue: str, operation: str, *, size: int = 100_000, count: int = 4_096) -> float:
-    """Instructions of one push or one pop of a queue named by its kId, at so many keys of the llm workload.
+def instructions(queue: str, operation: str, *, workload: str = "us", size: int = 100_000, count: int = 4_096) -> float:
+    """Instructions of one push or one pop of a queue named by its kId, on virtual time.
+
+    With the workload us and 100,000 keys about fifty wait in each bucket of a calendar, with llm about one.
 
     The call of the counted function itself, some five instructions, is within. Raises Unavailable without valgrind.
     """
-    command = [str(program()), "count", queue, str(size), str(count), operation]
+    command = [str(program()), "count", queue, workload, str(size), str(count), operation]
     return native.counted(f"*counted_{operation}*", command) / count

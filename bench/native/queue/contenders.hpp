@@ -171,16 +171,31 @@ class Tbb {
 #endif
 
 #if ZETA_BENCH_CDS
+/// Flat combining as it comes: who waits for the combiner sleeps for 2 ms.
+template <class Traits>
 class CdsFlatCombining {
  public:
-  static constexpr const char* kId = "cds_fc";
-  static constexpr const char* kName = "libcds FCPriorityQueue";
   CdsFlatCombining(const Scene&, std::size_t) {}
   bool push(Key key, Item item, Key) { return queue_.push(Held{key, item}); }
   bool pop(Held& out, Key) { return queue_.pop(out); }
 
  private:
-  cds::container::FCPriorityQueue<Held, std::priority_queue<Held, std::vector<Held>, Later>> queue_;
+  using Heap = std::priority_queue<Held, std::vector<Held>, Later>;
+  cds::container::FCPriorityQueue<Held, Heap, Traits> queue_;
+};
+struct CdsDefault : CdsFlatCombining<cds::container::fcpqueue::traits> {
+  using CdsFlatCombining::CdsFlatCombining;
+  static constexpr const char* kId = "cds_fc";
+  static constexpr const char* kName = "libcds FCPriorityQueue";
+};
+/// The same with libcds' own back-off for locks: pauses, then yields.
+struct SpinningTraits : cds::container::fcpqueue::traits {
+  using wait_strategy = cds::algo::flat_combining::wait_strategy::backoff<cds::backoff::LockDefault>;
+};
+struct CdsSpinning : CdsFlatCombining<SpinningTraits> {
+  using CdsFlatCombining::CdsFlatCombining;
+  static constexpr const char* kId = "cds_fc_spin";
+  static constexpr const char* kName = "libcds FCPriorityQueue, spinning";
 };
 #endif
 

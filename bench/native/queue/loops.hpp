@@ -2,6 +2,7 @@
 // The closed loop (throughput, time per operation, fairness) and the open loop (latency from the intended arrival).
 
 #include <sched.h>
+#include <time.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -16,6 +17,12 @@
 namespace zeta::bench {
 
 using Threads = Team<Guest>;
+
+inline std::uint64_t thread_cpu_ns() noexcept {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return static_cast<std::uint64_t>(spent.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(spent.tv_nsec);
+}
 
 /// A contender was fast and wrong; its figures are worth nothing.
 struct WrongAnswer : std::runtime_error {
@@ -84,6 +91,7 @@ void drain(Filled<Queue>& filled, Threads& team) {
 struct Turn {
   double mops = 0.0;         // push and pop counted apart
   double share = 1.0;        // pairs of the slowest thread ÷ those of the fastest
+  double cpu = 1.0;          // processor time of the threads ÷ that of the cores they could have had
   std::uint64_t misses = 0;  // pops that found nothing, though nothing like that was possible
   Histogram push;
   Histogram pop;
@@ -97,6 +105,7 @@ Turn closed_loop(Filled<Queue>& filled, Threads& team, unsigned threads, double 
   struct alignas(128) Mine {
     std::uint64_t pairs = 0;
     std::uint64_t misses = 0;
+    std::uint64_t cpu_ns = 0;
     Key last = 0;
     Histogram push, pop;
   };
@@ -124,6 +133,7 @@ Turn closed_loop(Filled<Queue>& filled, Threads& team, unsigned threads, double 
       while (ticks() < counted_from) {
         for (unsigned n = 0; n < kPairs; ++n) one();
       }
+      const std::uint64_t cpu_began = thread_cpu_ns();
       if (is_timed) {
         do {
           for (unsigned n = 0; n < kPairs; ++n) {
@@ -158,9 +168,11 @@ Turn closed_loop(Filled<Queue>& filled, Threads& team, unsigned threads, double 
           mine.pairs += kPairs;
         } while (ticks() < until);
       }
+      mine.cpu_ns = thread_cpu_ns() - cpu_began;
     });
   });
   Turn turn;
+  std::uint64_t cpu_ns = 0;
   std::uint64_t pairs = 0;
   std::uint64_t least = ~std::uint64_t{0};
   std::uint64_t most = 0;
@@ -169,6 +181,7 @@ Turn closed_loop(Filled<Queue>& filled, Threads& team, unsigned threads, double 
     least = std::min(least, mine.pairs);
     most = std::max(most, mine.pairs);
     turn.misses += mine.misses;
+    cpu_ns += mine.cpu_ns;
     filled.now = std::max(filled.now, mine.last);
     if (is_timed) {
       turn.push.merge(mine.push);
@@ -176,6 +189,8 @@ Turn closed_loop(Filled<Queue>& filled, Threads& team, unsigned threads, double 
     }
   }
   turn.mops = 2e3 * static_cast<double>(pairs) / scale.to_ns(length);
+  const double on = static_cast<double>(std::min<std::size_t>(threads, cores().size()));
+  turn.cpu = static_cast<double>(cpu_ns) / (on * scale.to_ns(length));
   turn.share = static_cast<double>(least) / static_cast<double>(most);
   return turn;
 }

@@ -36,14 +36,15 @@ struct Scene {
   static constexpr Key kStart = 1'000'000'000'000;   // the present when a queue is filled
   [[nodiscard]] std::uint64_t horizon_ns() const noexcept { return quantum_ns * kQuanta; }
 
-  /// llm: slack classes of 0.5, 5 and 60 s at 1 ms. us: 20, 200, 200 and 2000 µs at 1.6 µs, or 25.6 µs where fewer than
-  /// 10,000 are queued (else almost every entry has a bucket to itself). uniform: 0 to 120 s at 1 ms.
+  /// llm: slack classes of 0.5, 5 and 60 s at 1 ms; llm64: the same at 64 ms. us: 20, 200, 200 and 2000 µs at 1.6 µs,
+  /// or 25.6 µs where fewer than 10,000 are queued (else almost every entry has a bucket to itself). uniform: 0 to 120
+  /// s at 1 ms.
   static Scene make(const std::string& workload, std::size_t size) {
     Scene made;
     made.workload = workload;
     made.size = size;
-    if (workload == "llm") {
-      made.quantum_ns = 1'000'000;
+    if (workload == "llm" || workload == "llm64") {
+      made.quantum_ns = workload == "llm" ? 1'000'000 : 64'000'000;
       made.classes_ns = {500'000'000, 5'000'000'000, 60'000'000'000};
     } else if (workload == "us") {
       made.clock = Clock::real;
@@ -54,7 +55,7 @@ struct Scene {
       made.classes_ns = {60'000'000'000};
       made.spread = 1.0;
     } else {
-      throw std::invalid_argument{"workload '" + workload + "'; expected llm, us or uniform"};
+      throw std::invalid_argument{"workload '" + workload + "'; expected llm, llm64, us or uniform"};
     }
     return made;
   }
