@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-# By g++ 12 at -O3 on x86-64, at 100,000 keys, some fifty to a bucket of the calendar: 416, 201 and 77 when this was set.
+# By g++ 12 at -O3 on x86-64, at 100,000 keys, some fifty to a bucket of the calendar: 416, 201 and 77 when set.
 # The promises are 220 for DeadlineQueue's pop and 170 for its push, 80 for PriorityQueue's push; `make bench` prints
 # those that are missed, and this keeps them from growing.
 @_needs_valgrind
