@@ -166,7 +166,7 @@ struct Moment {
   Key now = 0;
   bool feasible_first = false;
 
-  [[nodiscard]] bool read(PyObject* now_given, PyObject* feasible_given = nullptr) noexcept {
+  [[nodiscard]] bool read(PyObject* now_given, PyObject* feasible_given = nullptr) {
     return (now_given == nullptr || read_integer(now_given, "now_ns", now)) &&
            (feasible_given == nullptr || read_flag(feasible_given, feasible_first));
   }
@@ -177,20 +177,20 @@ template <std::size_t kCount>
 struct Given {
   PyObject* values[kCount] = {};
 
-  [[nodiscard]] PyObject* at(std::size_t index) const noexcept { return index < kCount ? values[index] : nullptr; }
+  [[nodiscard]] PyObject* at(std::size_t index) const { return index < kCount ? values[index] : nullptr; }
   [[nodiscard]] bool read(const Parameters<kCount>& takes, PyObject* const* args, Py_ssize_t positional,
-                          PyObject* names) noexcept {
+                          PyObject* names) {
     return takes.read(args, positional, names, values);
   }
 };
 
 template <class Queue, std::size_t kCount>
-[[nodiscard]] bool read_moment(const Given<kCount>& given, std::size_t from, Moment& moment) noexcept {
+[[nodiscard]] bool read_moment(const Given<kCount>& given, std::size_t from, Moment& moment) {
   if constexpr (kIsTimed<Queue>) return moment.read(given.at(from), given.at(from + 1));
   return true;
 }
 
-[[nodiscard]] bool read_ticket(PyObject* value, Ticket& ticket) noexcept {
+[[nodiscard]] bool read_ticket(PyObject* value, Ticket& ticket) {
   return read_integer(value, "ticket", ticket, PyExc_OverflowError,
                       "a ticket from push (an int; push returns None when the queue is full)");
 }
@@ -214,7 +214,7 @@ PyObject* push(PyObject* self, PyObject* const* args, Py_ssize_t positional, PyO
   return PyLong_FromUnsignedLong(ticket);
 }
 
-PyObject* pair_of(std::uint64_t first, std::uint64_t second) noexcept {
+PyObject* pair_of(std::uint64_t first, std::uint64_t second) {
   PyObject* const pair = PyTuple_New(2);
   if (pair == nullptr) return nullptr;
   PyTuple_SET_ITEM(pair, 0, PyLong_FromUnsignedLong(first));
@@ -350,7 +350,7 @@ PyObject* push_many(PyObject* self, PyObject* const* args, Py_ssize_t positional
 }
 
 /// The pair (keys, items) of which it takes ownership; nullptr if one is.
-PyObject* columns_pair(PyObject* keys, PyObject* items) noexcept {
+PyObject* columns_pair(PyObject* keys, PyObject* items) {
   PyObject* const pair = keys != nullptr && items != nullptr ? PyTuple_Pack(2, keys, items) : nullptr;
   Py_XDECREF(keys);
   Py_XDECREF(items);

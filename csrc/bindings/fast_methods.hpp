@@ -1,8 +1,9 @@
 #pragma once
 // Methods as plain vectorcall functions on a bound class: pybind11's dispatcher would cost more than a queue does.
 //
-// Errors are Python's own kind: a function returns false or nullptr with the error set, and nothing is thrown. So these
-// may stand above a call without the GIL, which a dying thread leaves by unwinding.
+// Errors are Python's own kind: a function returns false or nullptr with the error set, and nothing is thrown. Nothing
+// is noexcept and nothing has a destructor all the same: at interpreter exit CPython (before 3.14) ends a daemon thread
+// that asks for the GIL by unwinding it, and any call of Python may ask for it.
 
 #include <pybind11/pybind11.h>
 
@@ -27,7 +28,7 @@ inline void add_methods(pybind11::object bound_class, PyMethodDef* methods) {
 
 /// The C++ object of a bound instance; nullptr with an error where a subclass has not called __init__.
 template <class T>
-[[nodiscard]] T* object_of(PyObject* self) noexcept {
+[[nodiscard]] [[gnu::always_inline]] inline T* object_of(PyObject* self) {
   void* object = reinterpret_cast<pybind11::detail::instance*>(self)->get_value_and_holder().value_ptr();
   if (object != nullptr) [[likely]]
     return static_cast<T*>(object);
@@ -49,8 +50,17 @@ struct Parameters {
   std::array<const Keyword*, kCount> keywords;
 
   /// Sorts the arguments of a call; those not given stay as they are in `values`.
-  [[nodiscard]] bool read(PyObject* const* args, Py_ssize_t positional, PyObject* names,
-                          PyObject* (&values)[kCount]) const noexcept {
+  [[nodiscard]] [[gnu::always_inline]] bool read(PyObject* const* args, Py_ssize_t positional, PyObject* names,
+                                                 PyObject* (&values)[kCount]) const {
+    const auto count = static_cast<std::size_t>(positional);
+    if (names != nullptr || count < required || count > kCount) return read_named(args, positional, names, values);
+    for (std::size_t i = 0; i < count; ++i) values[i] = args[i];
+    return true;
+  }
+
+ private:
+  [[nodiscard]] bool read_named(PyObject* const* args, Py_ssize_t positional, PyObject* names,
+                                PyObject* (&values)[kCount]) const {
     const auto count = static_cast<std::size_t>(positional);
     if (count > kCount) return refuse_count(count);
     for (std::size_t i = 0; i < count; ++i) values[i] = args[i];
@@ -67,8 +77,7 @@ struct Parameters {
     return true;
   }
 
- private:
-  [[nodiscard]] std::size_t index_of(PyObject* name) const noexcept {
+  [[nodiscard]] std::size_t index_of(PyObject* name) const {
     for (std::size_t i = 0; i < kCount; ++i) {
       if (keywords[i]->interned == name) return i;
     }
@@ -78,16 +87,16 @@ struct Parameters {
     return kCount;
   }
 
-  [[gnu::cold]] bool refuse_count(std::size_t count) const noexcept {
+  [[gnu::cold]] bool refuse_count(std::size_t count) const {
     PyErr_Format(PyExc_TypeError, "got %zu arguments, expected at most %zu; call %s", count, kCount, call);
     return false;
   }
-  [[gnu::cold]] bool refuse_keyword(PyObject* name, std::size_t at) const noexcept {
+  [[gnu::cold]] bool refuse_keyword(PyObject* name, std::size_t at) const {
     PyErr_Format(PyExc_TypeError, at == kCount ? "there is no argument %R; call %s" : "%R is given twice; call %s",
                  name, call);
     return false;
   }
-  [[gnu::cold]] bool refuse_missing(std::size_t at) const noexcept {
+  [[gnu::cold]] bool refuse_missing(std::size_t at) const {
     PyErr_Format(PyExc_TypeError, "%s is missing; call %s", keywords[at]->text, call);
     return false;
   }
@@ -95,7 +104,7 @@ struct Parameters {
 
 /// Says what was wrong with an integer, in place of the error that reading it set.
 [[gnu::cold]] inline bool refuse_integer(PyObject* value, const char* name, PyObject* out_of_range,
-                                         const char* expected) noexcept {
+                                         const char* expected) {
   const bool is_integer = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
   PyErr_Clear();
   PyErr_Format(is_integer ? out_of_range : PyExc_TypeError, "%s: got %R (%s), expected %s", name, value,
@@ -103,31 +112,36 @@ struct Parameters {
   return false;
 }
 
-/// Any Python or numpy integer from 0 to 2**64 - 1.
-[[nodiscard]] inline bool read_integer(PyObject* value, const char* name, std::uint64_t& out,
-                                       PyObject* out_of_range = PyExc_OverflowError,
-                                       const char* expected = "an int from 0 to 2**64 - 1") noexcept {
-  static_assert(sizeof(unsigned long) == sizeof(std::uint64_t), "this call is the fast one, and Linux has it 64 bits");
-  constexpr auto kFailed = static_cast<unsigned long>(-1);
-  if (PyLong_Check(value)) [[likely]] {
-    out = PyLong_AsUnsignedLong(value);
-    if (out != kFailed || PyErr_Occurred() == nullptr) [[likely]]
-      return true;
-    return refuse_integer(value, name, out_of_range, expected);
-  }
+/// What read_integer does with anything but an int in range.
+[[nodiscard]] [[gnu::cold]] inline bool read_unusual_integer(PyObject* value, const char* name, std::uint64_t& out,
+                                                             PyObject* out_of_range, const char* expected) {
+  PyErr_Clear();
   PyObject* const whole = PyNumber_Index(value);
   if (whole == nullptr) {  // any other error is the caller's own __index__'s
     return PyErr_ExceptionMatches(PyExc_TypeError) != 0 && refuse_integer(value, name, out_of_range, expected);
   }
   out = PyLong_AsUnsignedLong(whole);
-  const bool is_read = out != kFailed || PyErr_Occurred() == nullptr;
+  const bool is_read = PyErr_Occurred() == nullptr;
   if (!is_read) (void)refuse_integer(whole, name, out_of_range, expected);
   Py_DECREF(whole);
   return is_read;
 }
 
+/// Any Python or numpy integer from 0 to 2**64 - 1.
+[[nodiscard]] [[gnu::always_inline]] inline bool read_integer(PyObject* value, const char* name, std::uint64_t& out,
+                                                              PyObject* out_of_range = PyExc_OverflowError,
+                                                              const char* expected = "an int from 0 to 2**64 - 1") {
+  static_assert(sizeof(unsigned long) == sizeof(std::uint64_t), "this call is the fast one, and Linux has it 64 bits");
+  if (PyLong_Check(value)) [[likely]] {
+    out = PyLong_AsUnsignedLong(value);
+    if (out != ~std::uint64_t{0}) [[likely]]
+      return true;  // else the largest there is, or an error
+  }
+  return read_unusual_integer(value, name, out, out_of_range, expected);
+}
+
 /// Anything that is true or false.
-[[nodiscard]] inline bool read_flag(PyObject* value, bool& out) noexcept {
+[[nodiscard]] inline bool read_flag(PyObject* value, bool& out) {
   const int truth = PyObject_IsTrue(value);
   out = truth > 0;
   return truth >= 0;

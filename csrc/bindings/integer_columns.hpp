@@ -14,7 +14,7 @@ namespace zeta::bindings {
 /// dies without the GIL must not give the array back.
 class IntegerColumn {
  public:
-  [[nodiscard]] bool open(PyObject* given, const char* name) noexcept {
+  [[nodiscard]] bool open(PyObject* given, const char* name) {
     if (PyObject_GetBuffer(given, &view_, PyBUF_RECORDS_RO) != 0) {
       PyErr_Clear();
       return refuse(PyExc_TypeError, given, name);
@@ -31,15 +31,15 @@ class IntegerColumn {
     return false;
   }
 
-  void close() noexcept { PyBuffer_Release(&view_); }
+  void close() { PyBuffer_Release(&view_); }
 
-  [[nodiscard]] std::span<const std::uint64_t> rows() const noexcept {
+  [[nodiscard]] std::span<const std::uint64_t> rows() const {
     return {static_cast<const std::uint64_t*>(view_.buf), static_cast<std::size_t>(view_.shape[0])};
   }
 
  private:
   /// 'u' or 'i' for one integer in this machine's byte order (zeta builds for little-endian machines only).
-  [[nodiscard]] static char kind_of(const char* format) noexcept {
+  [[nodiscard]] static char kind_of(const char* format) {
     if (format == nullptr) return '?';
     if (*format == '@' || *format == '=' || *format == '<') ++format;
     if (*format == '\0' || format[1] != '\0') return '?';
@@ -47,13 +47,13 @@ class IntegerColumn {
     return *format == 'l' || *format == 'q' ? 'i' : '?';
   }
 
-  [[nodiscard]] bool has_negative() const noexcept {
+  [[nodiscard]] bool has_negative() const {
     std::uint64_t bits = 0;
     for (const std::uint64_t row : rows()) bits |= row;
     return (bits >> 63U) != 0;
   }
 
-  [[gnu::cold]] static bool refuse(PyObject* error, PyObject* given, const char* name) noexcept {
+  [[gnu::cold]] static bool refuse(PyObject* error, PyObject* given, const char* name) {
     if (error == PyExc_TypeError) {
       PyErr_Format(error, "%s: got %s, expected a numpy array of uint64; use numpy.asarray(x, dtype=numpy.uint64)",
                    name, Py_TYPE(given)->tp_name);
