@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -22,23 +23,30 @@ class LazyZeros {
   explicit LazyZeros(std::size_t count) : count_{count} {
     if constexpr (kZeroBytesAreValues) {
       static_assert(std::is_trivially_destructible_v<T>);
-      void* const memory = ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (memory == MAP_FAILED) throw std::bad_alloc{};
-      if (bytes() >= kWorthHugePages) (void)::madvise(memory, bytes(), MADV_HUGEPAGE);  // only advice
-      data_ = static_cast<T*>(memory);
+      mapping_ = ::mmap(nullptr, mapped_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (mapping_ == MAP_FAILED) throw std::bad_alloc{};
+      void* begin = mapping_;
+      if (is_large()) {
+        std::size_t room = mapped_bytes();
+        begin = std::align(kHugePage, bytes(), begin, room);
+        (void)::madvise(begin, bytes(), MADV_HUGEPAGE);  // only advice: fewer misses of the address cache
+      }
+      data_ = static_cast<T*>(begin);
     } else {
       data_ = new T[count]();
     }
   }
   LazyZeros(LazyZeros&& other) noexcept
-      : data_{std::exchange(other.data_, nullptr)}, count_{std::exchange(other.count_, 0)} {}
+      : data_{std::exchange(other.data_, nullptr)},
+        mapping_{std::exchange(other.mapping_, nullptr)},
+        count_{std::exchange(other.count_, 0)} {}
   LazyZeros(const LazyZeros&) = delete;
   LazyZeros& operator=(const LazyZeros&) = delete;
   LazyZeros& operator=(LazyZeros&&) = delete;
   ~LazyZeros() {
     if (data_ == nullptr) return;
     if constexpr (kZeroBytesAreValues) {
-      ::munmap(data_, bytes());
+      ::munmap(mapping_, mapped_bytes());
     } else {
       delete[] data_;
     }
@@ -49,11 +57,14 @@ class LazyZeros {
   [[nodiscard]] std::size_t size() const noexcept { return count_; }
 
  private:
-  static constexpr std::size_t kWorthHugePages = 4U << 20U;
+  static constexpr std::size_t kHugePage = 2U << 20U;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return count_ * sizeof(T) + (count_ == 0 ? 1 : 0); }
+  [[nodiscard]] bool is_large() const noexcept { return bytes() >= kHugePage; }
+  [[nodiscard]] std::size_t mapped_bytes() const noexcept { return bytes() + (is_large() ? kHugePage : 0); }
 
   T* data_ = nullptr;
+  void* mapping_ = nullptr;
   std::size_t count_ = 0;
 };
 

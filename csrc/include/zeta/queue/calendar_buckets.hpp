@@ -38,12 +38,14 @@ class CalendarBuckets {
   [[nodiscard]] bool find(std::uint64_t from, std::uint64_t end, Spot& spot) noexcept {
     return tree_.find(from, end, spot);
   }
-  [[nodiscard]] bool find_in_chunk(std::uint64_t chunk, Spot& spot) const noexcept {
-    return tree_.find_below(chunk, spot);
+  /// The first bucket of a chunk and the next that is shown as holding cells, or false: `find` says then whether there
+  /// is one.
+  [[nodiscard]] bool find_in_two(std::uint64_t chunk, Spot& spot) const noexcept {
+    return tree_.find_below_two(chunk, spot);
   }
   [[nodiscard]] bool is_chunk_empty(std::uint64_t chunk) const noexcept { return tree_.is_root_empty(chunk); }
 
-  void link(std::uint64_t number, unsigned stack, Index cell) noexcept {
+  [[gnu::always_inline]] void link(std::uint64_t number, unsigned stack, Index cell) noexcept {
     Atomic<std::uint64_t>& at = head(number, stack);
     std::uint64_t seen = at.load(std::memory_order_relaxed);  // a stale head only makes the exchange fail
     std::uint64_t linked = 0;
@@ -66,34 +68,31 @@ class CalendarBuckets {
   /// `is_valid()` after it has seen the cell to take, and gives up with kRefused when that says no. Who finds or leaves
   /// the bucket empty retires it.
   template <class IsValid>
-  [[nodiscard]] Index unlink(const Spot& spot, unsigned stack, IsValid&& is_valid) noexcept {
+  [[nodiscard]] [[gnu::always_inline]] Index unlink(const Spot& spot, unsigned stack, IsValid&& is_valid) noexcept {
     for (unsigned i = 0; i < kStacks; ++i) {
-      Top seen = top(spot.number, stack + i);
-      while (seen.cell() != 0) {
+      Atomic<std::uint64_t>& at = head(spot.number, stack + i);
+      for (Top seen = top_of(at); seen.cell() != 0;) {
         if (!is_valid()) return kRefused;
         const Index below = below_of(seen);
-        if (drop_to(spot.number, stack + i, seen, below)) {
-          if (below != 0) {
-            __builtin_prefetch(&cells_[below], 1);
-          } else {
-            prefetch_next(spot, stack);
-            if (are_others_empty(spot.number, stack + i)) tree_.retire(spot);
-          }
-          return seen.cell();
+        if (!drop_to(at, seen, below)) continue;
+        if (below != 0) {
+          __builtin_prefetch(&cells_[below], 1);
+        } else {
+          prefetch_next(spot, stack);
+          if (are_others_empty(spot.number, stack + i)) tree_.retire(spot);
         }
+        return seen.cell();
       }
     }
     tree_.retire(spot);
     return 0;
   }
 
-  [[nodiscard]] Top top(std::uint64_t number, unsigned stack) const noexcept {
-    return Top{head(number, stack).load(std::memory_order_acquire)};  // E10: the cell and those below it are seen
-  }
+  [[nodiscard]] Top top(std::uint64_t number, unsigned stack) const noexcept { return top_of(head(number, stack)); }
 
   /// Takes the top of a stack if it is still the one seen.
   [[nodiscard]] bool drop(std::uint64_t number, unsigned stack, Top seen) noexcept {
-    return drop_to(number, stack, seen, below_of(seen));
+    return drop_to(head(number, stack), seen, below_of(seen));
   }
 
   /// Says that the bucket was seen empty after `spot` was found.
@@ -115,12 +114,15 @@ class CalendarBuckets {
     return cells_[seen.cell()].next.load(std::memory_order_relaxed);  // checked by the exchange
   }
 
+  [[nodiscard]] static Top top_of(const Atomic<std::uint64_t>& at) noexcept {
+    return Top{at.load(std::memory_order_acquire)};  // E10: the cell and those below it are seen
+  }
+
   /// Renews `seen` on failure.
-  [[nodiscard]] bool drop_to(std::uint64_t number, unsigned stack, Top& seen, Index below) noexcept {
+  [[nodiscard]] static bool drop_to(Atomic<std::uint64_t>& at, Top& seen, Index below) noexcept {
     // E10: who finds it gone sees why; and the cell that is on top instead is seen.
-    return head(number, stack)
-        .compare_exchange_strong(seen.head, changed(seen.head, below, below != 0 ? seen.head & kTold : 0),
-                                 std::memory_order_acq_rel, std::memory_order_acquire);
+    return at.compare_exchange_strong(seen.head, changed(seen.head, below, below != 0 ? seen.head & kTold : 0),
+                                      std::memory_order_acq_rel, std::memory_order_acquire);
   }
 
   [[nodiscard]] bool are_others_empty(std::uint64_t number, unsigned stack) const noexcept {
@@ -140,7 +142,7 @@ class CalendarBuckets {
   }
 
   [[nodiscard]] std::size_t place_of(std::uint64_t number, unsigned stack) const noexcept {
-    return (number & mask_) * kStacks + (stack & (kStacks - 1));
+    return (number & mask_) + (stack & (kStacks - 1)) * (mask_ + 1);
   }
   [[nodiscard]] Atomic<std::uint64_t>& head(std::uint64_t number, unsigned stack) noexcept {
     return heads_[place_of(number, stack)];

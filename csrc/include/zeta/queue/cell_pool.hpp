@@ -33,34 +33,83 @@ using Cells = LazyZeros<Cell<Atomic>, kIsStdAtomic<Atomic>>;
 
 /// Hands out the cells [first, first + count) of an array. Lock-free for any thread; allocates nothing.
 ///
-/// Each lane has its own stack of free cells, so that threads seldom meet; a lane that runs out takes cells that were
-/// never used, then steals from the others. So `take` fails only when no lane has a cell, but for those that other
-/// threads hold in the middle of an operation: each at most kBatch. Stacks are Treiber's (IBM RJ 5118, 1986) with a
-/// count of changes in the head against ABA.
+/// Each lane keeps a few free cells at hand, which a lane that is one thread's alone takes and gives back with plain
+/// loads and stores; the rest stand on a stack of the lane, from which a lane that has run out takes its next few: its
+/// own, then such as were never used, then another lane's. So `take` fails only when no cell is free but those that
+/// other lanes have at hand: at most `at_hand()` each, which is 0 for small pools and never more than a part in 256 of
+/// all cells. Stacks are Treiber's (IBM RJ 5118, 1986) with a count of changes in the head against ABA.
+///
+/// Lanes below kLanes − 1 must each be one thread's alone; all other threads share the last.
 template <template <class> class Atomic, unsigned kLanes>
 class CellPool {
  public:
   CellPool(Cells<Atomic>& cells, Index first, Index count) noexcept
-      : cells_{cells}, first_{first}, count_{count}, batch_{std::clamp<Index>(count / (4 * kLanes), 1, kBatch)} {}
+      : cells_{cells},
+        first_{first},
+        count_{count},
+        at_hand_{std::min<Index>(kMostAtHand, count / 256)},
+        batch_{std::max<Index>(1, at_hand_ / 2)} {}
   CellPool(const CellPool&) = delete;
   CellPool& operator=(const CellPool&) = delete;
 
+  /// How many free cells a lane may keep from the others.
+  [[nodiscard]] Index at_hand() const noexcept { return at_hand_; }
+
   /// A cell, or 0 when there is none.
-  [[nodiscard]] Index take(std::uint32_t lane) noexcept {
-    const Index cell = pop_some(lane_of(lane).free, 1);
-    return cell != 0 ? cell : take_elsewhere(lane);
+  [[nodiscard]] [[gnu::always_inline]] Index take(std::uint32_t lane) noexcept {
+    Lane& own = lane_of(lane);
+    if (lane < kLanes - 1) [[likely]] {
+      // Relaxed, here and below: a lane that is one thread's alone.
+      const Index n = own.kept.load(std::memory_order_relaxed);
+      if (n != 0) [[likely]] {
+        own.kept.store(n - 1, std::memory_order_relaxed);
+        return own.cells[n - 1].load(std::memory_order_relaxed);
+      }
+    }
+    return take_stacked(lane);
   }
 
-  void give_back(Index cell, std::uint32_t lane) noexcept { push_chain(lane_of(lane).free, cell, cell); }
+  [[gnu::always_inline]] void give_back(Index cell, std::uint32_t lane) noexcept {
+    Lane& own = lane_of(lane);
+    if (lane < kLanes - 1) [[likely]] {
+      // Relaxed: as in take.
+      const Index n = own.kept.load(std::memory_order_relaxed);
+      if (n < at_hand_) [[likely]] {
+        own.cells[n].store(cell, std::memory_order_relaxed);
+        own.kept.store(n + 1, std::memory_order_relaxed);
+        return;
+      }
+    }
+    push_chain(own.free, cell, cell);
+  }
 
  private:
-  static constexpr Index kBatch = 16;
+  static constexpr Index kMostAtHand = 16;
 
   struct alignas(kNoFalseSharing) Lane {
+    std::array<Atomic<Index>, kMostAtHand> cells{};  ///< Free, and this lane's alone.
+    Atomic<Index> kept{0};
     Atomic<std::uint64_t> free{0};  ///< Changes in the upper half, the top cell in the lower.
   };
 
-  [[nodiscard]] Lane& lane_of(std::uint32_t lane) noexcept { return lanes_[lane % kLanes]; }
+  [[nodiscard]] Lane& lane_of(std::uint32_t lane) noexcept { return lanes_[std::min(lane, kLanes - 1)]; }
+
+  [[nodiscard]] [[gnu::noinline]] Index take_stacked(std::uint32_t lane) noexcept {
+    Index chain = pop_some(lane_of(lane).free, batch_);
+    if (chain == 0) chain = take_unused();
+    for (std::uint32_t other = 0; chain == 0 && other < kLanes; ++other) chain = pop_some(lanes_[other].free, batch_);
+    if (chain == 0) return 0;
+    for (Index rest = next_of(chain); rest != 0;) {
+      const Index after = next_of(rest);
+      give_back(rest, lane);
+      rest = after;
+    }
+    return chain;
+  }
+
+  [[nodiscard]] Index next_of(Index cell) const noexcept {
+    return cells_[cell].next.load(std::memory_order_relaxed);  // this thread's alone
+  }
 
   /// Takes the top `most` cells off a stack, chained by `next` and ended by 0; the first of them, or 0.
   [[nodiscard]] Index pop_some(Atomic<std::uint64_t>& free, Index most) noexcept {
@@ -77,7 +126,7 @@ class CellPool {
       // E1: as above, for the head that the exchange has seen.
       if (free.compare_exchange_weak(head, changed(head, below), std::memory_order_acquire,
                                      std::memory_order_acquire)) {
-        if (most > 1) cells_[last].next.store(0, std::memory_order_relaxed);  // this thread's alone until pushed
+        cells_[last].next.store(0, std::memory_order_relaxed);  // this thread's alone until it is given back
         return top;
       }
     }
@@ -91,27 +140,6 @@ class CellPool {
       // E1: hands over the cells with all that was done to them.
     } while (!free.compare_exchange_weak(head, changed(head, top), std::memory_order_release,
                                          std::memory_order_relaxed));  // relaxed on failure: head is only retried
-  }
-
-  /// Keeps the first of a chain and pushes the rest into the lane.
-  Index keep_first(Index chain, std::uint32_t lane) noexcept {
-    if (batch_ == 1) return chain;  // alone: its `next` still names the cell that was below it
-    const Index second = cells_[chain].next.load(std::memory_order_relaxed);  // this thread's alone
-    if (second != 0) {
-      Index last = second;
-      for (Index below = 0; (below = cells_[last].next.load(std::memory_order_relaxed)) != 0;)
-        last = below;  // as above
-      push_chain(lane_of(lane).free, second, last);
-    }
-    return chain;
-  }
-
-  [[nodiscard]] [[gnu::noinline]] Index take_elsewhere(std::uint32_t lane) noexcept {
-    if (const Index chain = take_unused(); chain != 0) return keep_first(chain, lane);
-    for (std::uint32_t other = 1; other <= kLanes; ++other) {
-      if (const Index chain = pop_some(lane_of(lane + other).free, batch_); chain != 0) return keep_first(chain, lane);
-    }
-    return 0;
   }
 
   /// Some cells that were never used, chained; 0 when all have been.
@@ -136,6 +164,7 @@ class CellPool {
   Cells<Atomic>& cells_;
   const Index first_;
   const Index count_;
+  const Index at_hand_;
   const Index batch_;
   std::array<Lane, kLanes> lanes_;
   alignas(kNoFalseSharing) Atomic<Index> used_{0};

@@ -58,8 +58,9 @@ struct CalendarShape {
 /// dropped at once when it is on top, else when a pop meets it, or by a sweep once half the capacity has been left
 /// behind (amortised O(1) each; one call in `capacity` / 2 then walks all items).
 ///
-/// "Full": `capacity` items wait; one that another thread is just taking still counts. "Empty": no item whose push had
-/// returned before the pop began was left when it ended.
+/// "Full": `capacity` items wait; one that another thread is just taking still counts, and so do up to 16 free places,
+/// and not more than a part in 256 of the capacity, that each other thread keeps at hand. "Empty": no item whose push
+/// had returned before the pop began was left when it ended.
 template <template <class> class Atomic = std::atomic, class Shape = CalendarShape>
 class DeadlineQueue {
   using State = TicketState<Shape::generation_bits>;
@@ -94,16 +95,16 @@ class DeadlineQueue {
     cell.item.store(item, std::memory_order_relaxed);
     cell.state.store(state.word(), std::memory_order_relaxed);
     tally_.came(lane);
-    rotate_aside(now, lane);
-    if (!place(home, number_of(key), now, lane)) (void)rehome(home, state, key, now, lane);
+    if (!place<true>(home, number_of(key), now, lane, lane)) (void)rehome(home, state, key, now, lane);
     return state.ticket(home);
   }
 
   /// Any thread, lock-free. Nothing when empty. With `feasible_first`, items due at `now` or later go before overdue
   /// ones, unless one is overdue by more than half the horizon.
   std::optional<Entry> pop(Key now, bool feasible_first = false, std::uint32_t lane = sync::thread_lane()) noexcept {
+    Entry entry;
     if (Found found; !feasible_first && find_at_once(found)) [[likely]] {
-      if (const auto entry = take_from_bucket(found, lane)) [[likely]]
+      if (take_from_bucket(found, lane, entry)) [[likely]]
         return entry;
     }
     return pop_after_search(now, feasible_first, lane);
@@ -202,12 +203,12 @@ class DeadlineQueue {
 
   /// Where the first item was found, and what must still hold when it is taken.
   struct Found {
-    Where where = Where::kNowhere;
-    typename Ring::Place place{};   ///< In a ring.
-    typename Buckets::Spot spot{};  ///< In a bucket.
-    std::uint64_t first_chunk = 0;
-    typename Bound::Look aside{};
-    std::uint64_t moves = 0;  ///< When aside.
+    Where where;
+    typename Ring::Place place;   ///< In a ring.
+    typename Buckets::Spot spot;  ///< In a bucket.
+    std::uint64_t first_chunk;
+    typename Bound::Look aside;
+    std::uint64_t moves;  ///< When aside.
   };
 
   enum class Hop { kDone, kLost, kNoSpare };
@@ -265,11 +266,11 @@ class DeadlineQueue {
     return homes_.take(lane);
   }
 
-  /// Ends the item for which `node`, unlinked by this thread, stands: the item is this thread's then. Nothing when the
+  /// Ends the item for which `node`, unlinked by this thread, stands: the item is this thread's then. False when the
   /// node is stale; it is given back in either case.
-  [[nodiscard]] std::optional<Entry> claim(Index node, std::uint32_t lane) noexcept {
+  [[nodiscard]] [[gnu::always_inline]] bool claim(Index node, std::uint32_t lane, Entry& entry) noexcept {
     if (!is_own(node)) [[unlikely]]
-      return claim_spare(node, lane);
+      return claim_spare(node, lane, entry);
     Cell<Atomic>& cell = cells_[node];
     std::uint64_t word = cell.state.load(std::memory_order_acquire);  // E11: what came before the last change is seen
     while (State{word}.is_waiting() && State{word}.node() == node) {
@@ -279,18 +280,18 @@ class DeadlineQueue {
         continue;
       }
       // Relaxed: the cell is this thread's until it is given back.
-      const Entry entry{cell.key.load(std::memory_order_relaxed), cell.item.load(std::memory_order_relaxed),
-                        State{word}.ticket(node)};
+      entry = Entry{cell.key.load(std::memory_order_relaxed), cell.item.load(std::memory_order_relaxed),
+                    State{word}.ticket(node)};
       tally_.went(lane);
       homes_.give_back(node, lane);
-      return entry;
+      return true;
     }
     release(node, lane);
-    return std::nullopt;
+    return false;
   }
 
   /// As claim, for a node that stands for a home elsewhere.
-  [[nodiscard]] [[gnu::noinline]] std::optional<Entry> claim_spare(Index node, std::uint32_t lane) noexcept {
+  [[nodiscard]] [[gnu::noinline]] bool claim_spare(Index node, std::uint32_t lane, Entry& entry) noexcept {
     const Index home = home_of(node);
     Atomic<std::uint64_t>& at = cells_[home].state;
     // Relaxed: stable while the node is this thread's and the item waits; used only if the exchange succeeds.
@@ -301,7 +302,7 @@ class DeadlineQueue {
       const State state{word};
       if (standing(node, state) == Standing::kStale) {
         release(node, lane);
-        return std::nullopt;
+        return false;
       }
       // E11: as above, and who finds it ended may use the cells again. When the node was pending, the one that stood
       // for the item is left behind; its hop, which fails now, counts it.
@@ -311,7 +312,8 @@ class DeadlineQueue {
       tally_.went(lane);
       spares_.give_back(node, lane);
       if (!state.is_linked()) homes_.give_back(home, lane);
-      return Entry{key, item, state.ticket(home)};
+      entry = Entry{key, item, state.ticket(home)};
+      return true;
     }
   }
 
@@ -355,8 +357,10 @@ class DeadlineQueue {
   // --- placing -------------------------------------------------------------------------------------------------------
 
   /// Puts a node where its number belongs. False when the window left that place behind meanwhile: the node is linked
-  /// then, but not where every search finds it.
-  [[nodiscard]] bool place(Index node, std::uint64_t number, Key now, unsigned stack) noexcept {
+  /// then, but not where every search finds it. A hop must not rotate the ring, which hops.
+  template <bool kMayRotate>
+  [[nodiscard]] [[gnu::always_inline]] bool place(Index node, std::uint64_t number, Key now, std::uint32_t lane,
+                                                  unsigned stack) noexcept {
     const std::uint64_t chunk = chunk_of(number);
     std::uint64_t first = window_.first();
     if (chunk - first >= chunks_ && chunk > first) {
@@ -368,6 +372,7 @@ class DeadlineQueue {
       return chunk - window_.settled_first() < chunks_;
     }
     if (chunk > first) {
+      if constexpr (kMayRotate) rotate_aside(now, lane);
       if (aside_.append(node)) {
         aside_bound_.lower_to(chunk);
         return chunk >= window_.settled_first();
@@ -391,7 +396,7 @@ class DeadlineQueue {
     cell.key.store(key, std::memory_order_relaxed);  // these three are published by the node's link
     cell.item.store(state.word(), std::memory_order_relaxed);
     cell.home.store(home, std::memory_order_relaxed);
-    if (!place(node, number_of(key), now, stack)) {
+    if (!place<false>(node, number_of(key), now, lane, stack)) {
       note_left_behind(1);
       return Hop::kLost;
     }
@@ -527,20 +532,20 @@ class DeadlineQueue {
 
   enum class Search { kFound, kNone, kAgain };
 
-  /// The common case of `find`: nothing is overdue or within reach aside, and the window's first chunk holds an item.
-  [[nodiscard]] bool find_at_once(Found& found) const noexcept {
+  /// The common case of `find`: nothing stands late or within reach aside, and one of the window's first chunks, the
+  /// one before `now`'s and `now`'s own, holds an item.
+  [[nodiscard]] [[gnu::always_inline]] bool find_at_once(Found& found) noexcept {
     found.first_chunk = window_.first();
     found.aside = aside_bound_.look();
-    found.where = Where::kBucket;
-    return late_.is_empty() && found.first_chunk < found.aside.bound() &&
-           buckets_.find_in_chunk(found.first_chunk, found.spot);
+    return late_.is_empty() && found.first_chunk + 1 < found.aside.bound() &&
+           buckets_.find_in_two(found.first_chunk, found.spot);
   }
 
   [[nodiscard]] [[gnu::noinline]] std::optional<Entry> pop_after_search(Key now, bool feasible_first,
                                                                         std::uint32_t lane) noexcept {
-    Found found;
-    while (find(now, feasible_first, lane, found)) {
-      if (const auto entry = take(found, lane)) return entry;
+    Entry entry;
+    for (Found found; find(now, feasible_first, lane, found);) {
+      if (take(found, lane, entry)) return entry;
     }
     return std::nullopt;
   }
@@ -657,20 +662,21 @@ class DeadlineQueue {
     return cells_[node].key.load(std::memory_order_relaxed);  // whoever found the node has seen what its maker wrote
   }
 
-  /// Takes what was found; nothing if it has gone or has changed meanwhile.
-  [[nodiscard]] std::optional<Entry> take(const Found& found, std::uint32_t lane) noexcept {
+  /// Takes what was found; false if it has gone or has changed meanwhile.
+  [[nodiscard]] [[gnu::noinline]] bool take(const Found& found, std::uint32_t lane, Entry& entry) noexcept {
     if (found.where != Where::kBucket) [[unlikely]] {
       // Relaxed: a hop that ended before the search began was seen by it.
-      if (found.where == Where::kAside && moves_.load(std::memory_order_relaxed) != found.moves) return std::nullopt;
-      if (!(found.where == Where::kLate ? late_ : aside_).remove(found.place)) return std::nullopt;
-      return claim(found.place.index(), lane);
+      if (found.where == Where::kAside && moves_.load(std::memory_order_relaxed) != found.moves) return false;
+      if (!(found.where == Where::kLate ? late_ : aside_).remove(found.place)) return false;
+      return claim(found.place.index(), lane, entry);
     }
-    return take_from_bucket(found, lane);
+    return take_from_bucket(found, lane, entry);
   }
 
-  [[nodiscard]] std::optional<Entry> take_from_bucket(const Found& found, std::uint32_t lane) noexcept {
+  [[nodiscard]] [[gnu::always_inline]] bool take_from_bucket(const Found& found, std::uint32_t lane,
+                                                             Entry& entry) noexcept {
     const Index node = buckets_.unlink(found.spot, lane, [&]() noexcept { return still_holds(found); });
-    return node != 0 && node != Buckets::kRefused ? claim(node, lane) : std::nullopt;
+    return node != 0 && node != Buckets::kRefused && claim(node, lane, entry);
   }
 
   /// The key of what was found; nothing if it has gone or has changed meanwhile.

@@ -53,9 +53,11 @@ class OccupancyTree {
         roots_{std::make_unique<Root[]>(roots)},
         root_mask_{roots - 1} {}
 
-  /// The first bucket below a root that is shown as occupied, or false: `find` says then whether there is one.
-  [[nodiscard]] bool find_below(std::uint64_t root, Spot& spot) const noexcept {
-    const auto root_bits = static_cast<std::uint32_t>(load_root(root));
+  /// The first bucket below a root or the next that is shown as occupied, or false: `find` says then whether there is
+  /// one.
+  [[nodiscard]] [[gnu::always_inline]] bool find_below_two(std::uint64_t root, Spot& spot) const noexcept {
+    auto root_bits = static_cast<std::uint32_t>(load_root(root));
+    if (root_bits == 0) root_bits = static_cast<std::uint32_t>(load_root(++root));
     if (root_bits == 0) return false;
     const std::uint64_t mid_number = (root << kFanBits) | static_cast<unsigned>(std::countr_zero(root_bits));
     // E5: what is below the bits is seen.

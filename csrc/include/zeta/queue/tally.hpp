@@ -17,8 +17,8 @@ class Tally {
   static_assert(kLanes >= 2);
 
  public:
-  void came(std::uint32_t lane, std::uint64_t n = 1) noexcept { add(lane, &Lane::came, n); }
-  void went(std::uint32_t lane, std::uint64_t n = 1) noexcept { add(lane, &Lane::went, n); }
+  [[gnu::always_inline]] void came(std::uint32_t lane, std::uint64_t n = 1) noexcept { add(lane, &Lane::came, n); }
+  [[gnu::always_inline]] void went(std::uint32_t lane, std::uint64_t n = 1) noexcept { add(lane, &Lane::went, n); }
 
   /// What came less what went; exact when nobody is in the middle of an operation, and never below zero.
   [[nodiscard]] std::uint64_t left() const noexcept {
@@ -34,7 +34,7 @@ class Tally {
     Atomic<std::uint64_t> went{0};
   };
 
-  void add(std::uint32_t lane, Atomic<std::uint64_t> Lane::* count, std::uint64_t n) noexcept {
+  [[gnu::always_inline]] void add(std::uint32_t lane, Atomic<std::uint64_t> Lane::* count, std::uint64_t n) noexcept {
     if (lane < kLanes - 1) {
       auto& own = lanes_[lane].*count;
       // Relaxed: only this thread writes it, and readers want a number, not what it stands for.
