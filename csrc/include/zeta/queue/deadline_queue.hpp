@@ -93,7 +93,8 @@ class DeadlineQueue {
     const State state = State{cell.state.load(std::memory_order_relaxed)}.reborn(home);
     cell.key.store(key, std::memory_order_relaxed);
     cell.item.store(item, std::memory_order_relaxed);
-    cell.state.store(state.word(), std::memory_order_relaxed);
+    // E11: who still looks at the cell for its last item sees this one's key with its state.
+    cell.state.store(state.word(), std::memory_order_release);
     tally_.came(lane);
     if (!place<true>(home, number_of(key), now, lane, lane)) (void)rehome(home, state, key, now, lane);
     return state.ticket(home);
@@ -634,6 +635,8 @@ class DeadlineQueue {
     }
     // E12: what moved before is seen where it is now.
     found.moves = moves_.load(std::memory_order_acquire);
+    // What moved before may have come to a bucket that was searched already; then the window or the bound has moved.
+    if (!still_holds(found)) return false;
     Key earliest = ~Key{0};
     found.where = Where::kNowhere;
     typename Ring::Place place;
