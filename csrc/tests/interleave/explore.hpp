@@ -53,6 +53,11 @@ inline std::uint64_t schedules(std::uint64_t otherwise) {
   return kSanitized ? otherwise / 50 + 1 : otherwise;
 }
 
+/// ZETA_MODEL_WEAK=1: every schedule under weak memory, as the mutation tests run theirs.
+inline Model::Memory memory_by_environment() {
+  return number_from_environment("ZETA_MODEL_WEAK") ? Model::Memory::kWeak : Model::Memory::kBySeed;
+}
+
 /// One seed: the schedule, and where it offers one, the schedule with a load reading ahead. "" when both went well.
 inline std::string run_seed(Model& model, const Scenario& scenario, std::uint64_t seed, Model::Memory memory,
                             std::uint64_t* steps = nullptr) {
@@ -72,22 +77,22 @@ inline std::string run_seed(Model& model, const Scenario& scenario, std::uint64_
   return what.empty() ? what : what + " (a relaxed load read ahead)";
 }
 
-/// The steps of a seed, for people: the last `kShown` of them.
+/// The steps of a seed, for people: the last ZETA_MODEL_TRACE of them, 60 by default.
 inline std::string trace_of(Model& model, const Scenario& scenario, std::uint64_t seed, Model::Memory memory) {
-  constexpr std::size_t kShown = 120;
+  const std::size_t shown = number_from_environment("ZETA_MODEL_TRACE").value_or(60);
   model.keep_trace(true);
   (void)run_seed(model, scenario, seed, memory);
   model.keep_trace(false);
   const auto& lines = model.trace();
   std::string text;
-  for (std::size_t i = lines.size() > kShown ? lines.size() - kShown : 0; i < lines.size(); ++i) {
+  for (std::size_t i = lines.size() > shown ? lines.size() - shown : 0; i < lines.size(); ++i) {
     text += "\n    " + lines[i];
   }
   return text;
 }
 
 inline Exploration explore(const Scenario& scenario, std::uint64_t count, std::uint64_t first = first_seed(),
-                           Model::Memory memory = Model::Memory::kBySeed) {
+                           Model::Memory memory = memory_by_environment()) {
   Model model;
   Exploration result;
   for (; result.schedules < count && !result.failure; ++result.schedules) {

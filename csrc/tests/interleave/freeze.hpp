@@ -22,13 +22,13 @@ struct FreezeReport {
 /// reaches, `seeds` schedules each. In every second one the thread runs to that step before the others begin; in the
 /// rest they run beside it. The others must return within `step_limit` steps in all, and the scenario must find their
 /// answers right, the frozen operation being pending.
-inline FreezeReport freeze_every_step(const Scenario& scenario, std::uint64_t seeds = 2'000,
+inline FreezeReport freeze_every_step(const Scenario& scenario, std::uint64_t seeds = 300,
                                       std::uint64_t step_limit = 4'000) {
   FreezeReport report;
   Model model;
   model.limit_steps(step_limit);
   const std::uint64_t first = first_seed();
-  const std::uint64_t count = kSanitized ? seeds / 50 + 1 : seeds;
+  const std::uint64_t count = std::max(kSanitized ? seeds / 50 + 1 : seeds, schedules(0) / 100);
   for (bool is_reached = true; is_reached; ++report.steps) {
     is_reached = false;
     for (std::uint64_t seed = first; seed < first + count; ++seed, ++report.schedules) {
@@ -49,7 +49,7 @@ inline FreezeReport freeze_every_step(const Scenario& scenario, std::uint64_t se
 }
 
 /// Fails the test case where a frozen thread stops the others or hides what they did.
-inline void expect_unstoppable(const NamedScenario& named, std::uint64_t seeds = 2'000) {
+inline void expect_unstoppable(const NamedScenario& named, std::uint64_t seeds = 300) {
   const FreezeReport report = freeze_every_step(named.scenario, seeds);
   CHECK_MESSAGE(report.steps > 1, named.name << ": thread 0 was never frozen");
   if (!report.failure) return;

@@ -17,9 +17,15 @@ namespace zeta::interleave {
 
 /// What a queue promises about order. The default is a total order on keys, equal keys in any order.
 struct Rules {
-  std::uint64_t quantum = 1;   ///< keys of one quantum leave in any order
-  bool is_fifo = false;        ///< of one quantum, who was pushed first leaves first (items whose key never changed)
-  std::uint64_t capacity = 0;  ///< 0: do not judge a push that says "full"
+  std::uint64_t quantum = 1;  ///< keys of one quantum leave in any order
+  bool is_fifo = false;       ///< of one quantum, who was pushed first leaves first (items whose key never changed)
+  bool is_fifo_per_producer = false;    ///< the same among the items that one thread pushed
+  bool may_batch_be_unordered = false;  ///< pop_many is as many pops, between which others push
+  /// A pop may pass over an item that an update moves meanwhile, or that another unfinished pop has in its hand and
+  /// loses to a cancel or an update. It may not find nothing for the first reason.
+  bool may_miss_moving = false;
+  bool may_refused_update_show = false;  ///< an update that finds its ticket gone may have shown its key before
+  std::uint64_t capacity = 0;            ///< 0: do not judge a push that says "full"
   /// Keys below are all overdue when pushed and share one place in the order.
   std::uint64_t overdue_below = 0;
   bool is_overdue_fifo = false;
@@ -71,7 +77,7 @@ class History {
     return entry;
   }
 
-  /// `pop_many(span)` fills the span from its front and returns how many.
+  /// `pop_many(span)` fills the span from its front and returns how many; it may leave the tickets kNoTicket.
   template <class PopMany>
   std::size_t pop_many(std::span<queue::Entry> out, PopMany pop_many) {
     const std::size_t at = begin(Kind::kPop, 0, 0);
@@ -219,7 +225,8 @@ class History {
 
   /// Whether `set` may be what gave its item the key that it has at some moment of `during`.
   bool may_hold(const Op& set, const Op& during) const {
-    if (!set.is_granted && !set.is_pending) return false;
+    const bool may_show = rules_.may_refused_update_show && set.kind == Kind::kUpdate;
+    if (!set.is_granted && !set.is_pending && !may_show) return false;
     if (is_before(during, set)) return false;
     for (std::size_t i = 0; i < count_; ++i) {
       const Op& later = ops_[i];
@@ -272,14 +279,17 @@ class History {
     const bool is_fifo =
         rules_.is_fifo || (rules_.is_overdue_fifo && push.key < rules_.overdue_below && pop.key < rules_.overdue_below);
     const Op* const popped = push_of(pop.item);
-    return is_fifo && is_same && !is_updated && popped != nullptr && is_before(push, *popped);
+    if (!is_same || is_updated || popped == nullptr || !is_before(push, *popped)) return false;
+    return is_fifo || (rules_.is_fifo_per_producer && push.thread == popped->thread);
   }
 
   std::string wrong_take(const Op& pop) const {
     const Op* const push = push_of(pop.item);
     if (push == nullptr || is_before(pop, *push)) return describe(pop) + ": the item comes from no push";
     if (!push->is_granted && !push->is_pending) return describe(pop) + ": its push was refused";
-    if (!push->is_pending && push->ticket != pop.ticket) return describe(pop) + ": the ticket is not its push's";
+    if (!push->is_pending && pop.ticket != queue::kNoTicket && push->ticket != pop.ticket) {
+      return describe(pop) + ": the ticket is not its push's";
+    }
     bool has_had_key = false;
     for (std::size_t i = 0; i < count_; ++i) {
       const Op& op = ops_[i];
@@ -289,8 +299,8 @@ class History {
     }
     if (!has_had_key) return describe(pop) + ": the item does not have this key then";
     for (std::size_t i = 0; i < count_; ++i) {
-      if (pop.batch != 0 && ops_[i].batch == pop.batch && ops_[i].is_granted && &ops_[i] < &pop &&
-          place(ops_[i].key, pop.from) > place(pop.key, pop.from)) {
+      if (!rules_.may_batch_be_unordered && pop.batch != 0 && ops_[i].batch == pop.batch && ops_[i].is_granted &&
+          &ops_[i] < &pop && place(ops_[i].key, pop.from) > place(pop.key, pop.from)) {
         return describe(pop) + ": after " + describe(ops_[i]) + " of the same batch";
       }
     }
@@ -304,10 +314,28 @@ class History {
       const Op& push = ops_[i];
       const There there = is_there(push, pop);
       if (there == There::kAbsent || (pop.is_granted && !must_leave_before(push, pop))) continue;
+      if (rules_.may_miss_moving && is_moving(push.item, pop)) continue;
       if (there == There::kUnlessPendingPopTookIt && ++unless_taken <= pending_takes(pop)) continue;
       return describe(pop) + ": although there is item " + std::to_string(push.item) + " of " + describe(push);
     }
     return "";
+  }
+
+  bool is_moving(queue::Item item, const Op& pop) const {
+    bool is_in_hand = false;
+    for (std::size_t i = 0; i < count_; ++i) {
+      const Op& other = ops_[i];
+      is_in_hand |= other.kind == Kind::kPop && &other != &pop && (pop.batch == 0 || other.batch != pop.batch) &&
+                    !is_before(other, pop) && !is_before(pop, other);
+    }
+    for (std::size_t i = 0; i < count_; ++i) {
+      const Op& other = ops_[i];
+      if (other.item != item || (other.kind != Kind::kUpdate && other.kind != Kind::kCancel)) continue;
+      if (is_before(other, pop)) continue;
+      if (is_in_hand) return true;
+      if (other.kind == Kind::kUpdate && pop.is_granted && !is_before(pop, other)) return true;
+    }
+    return false;
   }
 
   std::string wrong_by_ticket(const Op& op) const {
@@ -339,13 +367,12 @@ class History {
       }
       if (!is_gone) ++held;
     }
-    // A refused push that overlaps this one, or an operation that has not returned, may hold a slot for a moment.
+    // Any other call that overlaps this one may have a slot in its hands; a pop, all that it could free.
     for (std::size_t i = 0; i < count_; ++i) {
       const Op& other = ops_[i];
-      if (other.kind == Kind::kPush && !other.is_granted && !other.is_pending && &other != &push &&
-          !is_before(push, other) && !is_before(other, push)) {
-        ++held;
-      }
+      if (&other == &push || is_before(push, other) || is_before(other, push)) continue;
+      if (other.kind == Kind::kPop) return "";
+      if (other.kind != Kind::kPush || !other.is_granted) ++held;
     }
     return held < rules_.capacity ? describe(push) + ": full although at most " + std::to_string(held) + " are held"
                                   : "";

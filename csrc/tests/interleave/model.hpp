@@ -54,6 +54,7 @@ struct Store {
   std::uint64_t value;
   Clock released;  // what an acquire of this store learns; zero when no release sequence holds it
   Clock seen;      // per thread, its step when it first read or wrote this store; kNever
+  bool is_change;  // a read-modify-write: nothing slips in between it and the store before
 };
 inline constexpr std::uint32_t kNever = 0xFFFFFFFFU;
 
@@ -61,12 +62,16 @@ inline constexpr std::uint32_t kNever = 0xFFFFFFFFU;
 struct Location {
   std::uint64_t initial = 0;
   Store* ring = nullptr;
-  std::uint32_t count = 0;     // stores so far
-  std::uint32_t sc_floor = 0;  // the newest store that a seq_cst operation has read or written
-  std::uint32_t id = 0;
+  std::uint32_t count = 0;      // stores so far
+  std::uint32_t sc_floor = 0;   // the newest store that a seq_cst operation has read or written
+  std::uint32_t id = 0;         // from kReusedIds on: of a subject that is built once
+  std::uint32_t epoch = 0;      // of a reused one: the last schedule that wrote it
+  std::uint32_t last_load = 0;  // where the model lists the loads that may read ahead
 
   Store& at(std::uint32_t index) const noexcept { return ring[index % kHistory]; }
 };
+
+inline constexpr std::uint32_t kReusedIds = 1U << 24U;
 
 /// An ordered operation in the source, as the first run found it, and the promise to break.
 struct Site {
@@ -104,9 +109,12 @@ inline bool is_same_place(const std::source_location& a, const std::source_locat
 /// agrees with S" asks without fences. seq_cst operations on different locations do not synchronise with each other,
 /// here as in the standard (a global view joined by all of them would hide missing acquires).
 ///
-/// **Weaker than the standard, so faults of these kinds pass unseen:** the modification order is the order of
-/// execution (no store slips in before one that ran earlier: 2+2W); no load reads a store that runs later, except as
-/// `read_ahead` below offers it; there are no fences, and no release sequence through a store's own thread (C++17).
+/// A plain store goes to the end of the modification order, or before stores of others that nothing which happens
+/// before it has read or written (2+2W), though never between a read-modify-write and what that read.
+///
+/// **Fewer executions than the standard's, so some faults pass unseen:** at most one load of a schedule reads a store
+/// that runs later (below), and no acquire does; the total order S follows execution; a read is among the newest
+/// kHistory stores. There are no fences.
 ///
 /// **Reading ahead.** A relaxed load may take its value from a store that another thread makes later, when the load
 /// does not happen before it (load buffering: a compiler or an ARM core moves the load down). A schedule that offers
@@ -138,6 +146,12 @@ class Model {
   /// Begins the schedule that `seed` names. All model atomics of the schedule are made after this.
   void begin(std::uint64_t seed, Memory memory) {
     current_model() = this;
+    for (const Undo& undo : journal()) {
+      undo.location->ring = nullptr;
+      undo.location->initial = undo.initial;
+    }
+    journal().clear();
+    epoch_ = ++epochs();
     seed_ = seed;
     Rng seeds{seed};
     schedule_rng_ = Rng{seeds.next_u64()};
@@ -234,7 +248,13 @@ class Model {
 
   // --- for ModelAtomic ---
 
-  std::uint32_t next_location() noexcept { return locations_++; }
+  std::uint32_t next_location() noexcept { return is_building_ ? reused_locations()++ : locations_++; }
+
+  /// Between the two, what is made and written belongs to a subject that outlives the schedule: `begin` puts every
+  /// atomic of it that a schedule has written back to the value it had here. All that such a subject changes must be
+  /// atomic. See Reused.
+  void begin_building() { is_building_ = true; }
+  void end_building() { is_building_ = false; }
 
   Order effective(Order order, Operation operation, const std::source_location& where) {
     if (is_collecting_ && order != kRelaxed) collect(order, operation, where);
@@ -265,19 +285,22 @@ class Model {
     const std::uint64_t value =
         location.ring == nullptr ? location.initial : read(location, choose(location, order), order);
     if (may_read_ahead_ && order == kRelaxed && ahead_state_ == Ahead::kOff) {
-      loads_.push_back({location.id, threads_[current_].clock[current_], static_cast<std::uint32_t>(current_), value});
+      loads_.push_back({&location, threads_[current_].clock[current_], static_cast<std::uint32_t>(current_), value,
+                        location.last_load});
+      location.last_load = static_cast<std::uint32_t>(loads_.size() - 1);
     }
     return value;
   }
 
   void store(Location& location, std::uint64_t value, Order order) {
     if (current_ == kMain) {
+      touch(location);
       location.ring = nullptr;
       location.initial = value;
       return;
     }
     open(location);
-    append(location, value, (order & kRelease) != 0 ? threads_[current_].clock : Clock{}, order);
+    append(location, value, (order & kRelease) != 0 ? threads_[current_].clock : Clock{}, order, false);
   }
 
   /// Reads the newest store and puts `change(value)` after it; returns what it read.
@@ -294,7 +317,7 @@ class Model {
     const std::uint64_t old = read(location, newest, order);
     Clock released = continued;
     if ((order & kRelease) != 0) join(released, threads_[current_].clock);
-    append(location, change(old), released, order);
+    append(location, change(old), released, order, true);
     return old;
   }
 
@@ -365,10 +388,11 @@ class Model {
     std::uint64_t value = 0;
   };
   struct RelaxedLoad {
-    std::uint32_t location;
+    const Location* location;
     std::uint32_t clock;
     std::uint32_t thread;
     std::uint64_t value;
+    std::uint32_t before;  // the location's load before this one
   };
   enum class Ahead : std::uint8_t { kOff, kWaiting, kRead, kKept, kBroken };
 
@@ -482,12 +506,38 @@ class Model {
     Fiber::swap(*threads_[current_].fiber, main_);
   }
 
+  // --- subjects that are reused ---
+
+  struct Undo {
+    Location* location;
+    std::uint64_t initial;
+  };
+  static std::vector<Undo>& journal() {
+    static std::vector<Undo> undos;
+    return undos;
+  }
+  static std::uint32_t& epochs() {
+    static std::uint32_t count = 0;
+    return count;
+  }
+  static std::uint32_t& reused_locations() {
+    static std::uint32_t next = kReusedIds;
+    return next;
+  }
+
+  void touch(Location& location) {
+    if (location.id < kReusedIds || location.epoch == epoch_ || is_building_) return;
+    location.epoch = epoch_;
+    journal().push_back({&location, location.initial});
+  }
+
   // --- memory ---
 
   void open(Location& location) {
     if (location.ring != nullptr) return;
+    touch(location);
     location.ring = allocate();
-    location.ring[0] = {.value = location.initial, .released = {}, .seen = {}};
+    location.ring[0] = {.value = location.initial, .released = {}, .seen = {}, .is_change = false};
     location.count = 1;
     location.sc_floor = 0;
   }
@@ -498,16 +548,40 @@ class Model {
     return seen;
   }
 
+  /// The oldest store that the running thread may still read.
+  std::uint32_t oldest_for(const Location& location, const Clock& clock) const {
+    const std::uint32_t least = location.count > kHistory ? location.count - kHistory : 0;
+    std::uint32_t oldest = location.count - 1;
+    while (oldest > least && !is_seen(location.at(oldest), clock)) --oldest;
+    return oldest;
+  }
+
   std::uint32_t choose(const Location& location, Order order) {
     const std::uint32_t newest = location.count - 1;
     if (!is_weak_) return newest;
     Thread& me = threads_[current_];
-    std::uint32_t least = location.count > kHistory ? location.count - kHistory : 0;
-    if ((order & kSeqCst) != 0) least = std::max(least, location.sc_floor);
-    std::uint32_t oldest = newest;
-    while (oldest > least && !is_seen(location.at(oldest), me.clock)) --oldest;
+    std::uint32_t oldest = oldest_for(location, me.clock);
+    if ((order & kSeqCst) != 0) oldest = std::max(oldest, location.sc_floor);
     if (oldest == newest || me.rng.next_below(8) >= stale_of_8_) return newest;
     return oldest + static_cast<std::uint32_t>(me.rng.next_below(newest - oldest + 1));
+  }
+
+  /// Where a store goes in the modification order: usually last, now and then before stores that nothing orders it
+  /// against. Returns its index; the stores behind it have moved up by one.
+  std::uint32_t make_room(Location& location, Order order, bool is_change) {
+    const std::uint32_t last = location.count++;
+    if (!is_weak_ || is_change || ahead_state_ == Ahead::kRead || last + 1 >= kHistory) return last;
+    Thread& me = threads_[current_];
+    std::uint32_t oldest = last - 1;
+    while (oldest > 0 && !is_seen(location.at(oldest), me.clock)) --oldest;
+    if ((order & kSeqCst) != 0) oldest = std::max(oldest, location.sc_floor);
+    // Behind `oldest`, which is last - 1 when everything is seen.
+    if (oldest + 1 == last || me.rng.next_below(16) >= stale_of_8_) return last;
+    const std::uint32_t at = oldest + 1 + static_cast<std::uint32_t>(me.rng.next_below(last - oldest));
+    if (at == last || location.at(at).is_change) return last;
+    for (std::uint32_t i = last; i > at; --i) location.at(i) = location.at(i - 1);
+    if (location.sc_floor >= at) ++location.sc_floor;
+    return at;
   }
 
   std::uint64_t read(Location& location, std::uint32_t index, Order order) {
@@ -520,7 +594,7 @@ class Model {
     return store.value;
   }
 
-  void append(Location& location, std::uint64_t value, const Clock& released, Order order) {
+  void append(Location& location, std::uint64_t value, const Clock& released, Order order, bool is_change) {
     const Thread& me = threads_[current_];
     if (may_read_ahead_) {
       if (ahead_state_ == Ahead::kOff) {
@@ -529,8 +603,10 @@ class Model {
         keep_read_ahead(location, value);
       }
     }
-    Store& store = location.at(location.count);
+    const std::uint32_t index = make_room(location, order, is_change);
+    Store& store = location.at(index);
     store.value = value;
+    store.is_change = is_change;
     store.released = released;
     store.seen.fill(kNever);
     store.seen[current_] = me.clock[current_];
@@ -538,8 +614,7 @@ class Model {
       store.seen[ahead_.loader] = ahead_.loader_clock;
       is_storing_ahead_ = false;
     }
-    if ((order & kSeqCst) != 0) location.sc_floor = location.count;
-    ++location.count;
+    if ((order & kSeqCst) != 0) location.sc_floor = index;
   }
 
   Store* allocate() {
@@ -554,8 +629,12 @@ class Model {
   /// Of the pairs that a schedule holds, one is kept, each with the same chance.
   void offer_read_ahead(const Location& location, std::uint64_t value) {
     const Thread& me = threads_[current_];
-    for (const RelaxedLoad& load : loads_) {
-      if (load.location != location.id || load.thread == current_ || load.value == value) continue;
+    // A `last_load` of another schedule names a load of another location, or none.
+    for (std::uint32_t i = location.last_load; i < loads_.size() && loads_[i].location == &location;) {
+      const RelaxedLoad& load = loads_[i];
+      const bool is_first = load.before >= i;
+      i = is_first ? kNever : load.before;
+      if (load.thread == current_ || load.value == value) continue;
       if (me.clock[load.thread] >= load.clock) continue;  // it happens before this store
       if (offer_rng_.next_below(++offers_) != 0) continue;
       offer_ = {.is_active = true,
@@ -628,6 +707,8 @@ class Model {
   std::vector<std::unique_ptr<Store[]>> arena_;
   std::size_t arena_used_ = 0;
   std::uint32_t locations_ = 0;
+  std::uint32_t epoch_ = 0;
+  bool is_building_ = false;
 
   Freeze freeze_;
   bool is_frozen_ = false;
@@ -647,6 +728,26 @@ class Model {
 
   bool is_tracing_ = false;
   std::vector<std::string> trace_;
+};
+
+/// A subject that costs more to build than to run: built once, and as new at the beginning of each schedule. One per
+/// scenario, static; `prepare` runs once, on the subject just built, and is part of what each schedule begins with.
+template <class Subject>
+class Reused {
+ public:
+  template <class Prepare, class... Arguments>
+  Subject& fresh(Model& model, Prepare prepare, Arguments... arguments) {
+    if (subject_ == nullptr) {
+      model.begin_building();
+      subject_ = std::make_unique<Subject>(arguments...);
+      prepare(*subject_);
+      model.end_building();
+    }
+    return *subject_;
+  }
+
+ private:
+  std::unique_ptr<Subject> subject_;
 };
 
 }  // namespace zeta::interleave

@@ -115,6 +115,44 @@ TEST_CASE("a relaxed load may move below a store, an acquire may not") {
   CHECK(outcomes([](Model& m) { return load_buffering(m, kAcq, kRel); }).count(both_ahead) == 0);
 }
 
+TEST_CASE("two locations written in opposite orders both keep the first store, unless release and acquire order them") {
+  const auto last_values = [](std::memory_order order) {
+    return outcomes([=](Model& model) {
+      ModelAtomic<int> x{0};
+      ModelAtomic<int> y{0};
+      model.run(
+          [&] {
+            x.store(1, kRlx);
+            y.store(2, order);
+          },
+          [&] {
+            y.store(1, kRlx);
+            x.store(2, order);
+          });
+      return Outcome{x.load(kRlx), y.load(kRlx)};
+    });
+  };
+  CHECK(last_values(kRlx).count({1, 1}) == 1);
+  CHECK(last_values(kRel).count({1, 1}) == 1);  // nobody acquires
+  CHECK(last_values(kSc).count({1, 1}) == 1);   // x and y of the first stores are not in the total order
+  const auto handed_over = outcomes([](Model& model) {
+    ModelAtomic<int> x{0};
+    ModelAtomic<int> flag{0};
+    int told = 0;
+    model.run(
+        [&] {
+          x.store(1, kRlx);
+          flag.store(1, kRel);
+        },
+        [&] {
+          told = flag.load(kAcq);
+          x.store(2, kRlx);
+        });
+    return Outcome{told, x.load(kRlx)};
+  });
+  CHECK(handed_over == std::set<Outcome>{{0, 1}, {0, 2}, {1, 2}});
+}
+
 TEST_CASE("no value comes from thin air") {
   const auto seen = outcomes([](Model& model) {
     ModelAtomic<int> x{0};

@@ -65,7 +65,8 @@ class SlotPool {
       for (auto& each : box) each.store(kNull, std::memory_order_relaxed);  // construction
     }
   };
-  static_assert(kNoFalseSharing != 128 || sizeof(Near) == kNoFalseSharing, "a lane's boxes fill their lines");
+  static_assert(sizeof(Atomic<Slot>) != 4 || kNoFalseSharing != 128 || sizeof(Near) == kNoFalseSharing,
+                "a lane's boxes fill their lines");
 
   /// Puts a slot into a box if it is empty. Others only empty the boxes of a lane that is one thread's, so it may look
   /// first; in the last lane threads meet.

@@ -1,0 +1,317 @@
+// DeadlineQueue under many orders of its threads' steps, with a thread stopped at each step, and with each of its
+// memory orders weakened.
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "interleave/explore.hpp"
+#include "interleave/freeze.hpp"
+#include "interleave/model_atomic.hpp"
+#include "interleave/mutation.hpp"
+#include "interleave/queue_driver.hpp"
+#include "zeta/queue/deadline_queue.hpp"
+
+using namespace zeta::interleave;
+using zeta::queue::Entry;
+using zeta::queue::Item;
+using zeta::queue::Key;
+using zeta::queue::Ticket;
+
+namespace {
+
+constexpr Key kQuantum = 10;
+constexpr Key kChunk = 8 * kQuantum;  // with fan_bits 1
+constexpr Key kHorizon = 2 * kChunk;
+
+/// Eight buckets a chunk and few of everything, so that every edge is near.
+template <std::size_t kExtraSpares>
+struct TinyShape : zeta::queue::CalendarShape {
+  static constexpr unsigned fan_bits = 1;
+  static constexpr unsigned fewest_chunks = 2;
+  static constexpr unsigned most_chunks = 4;
+  static constexpr unsigned lanes = 2;
+  static constexpr unsigned generation_bits = 4;
+  static constexpr std::size_t extra_spares = kExtraSpares;
+};
+
+template <std::size_t kExtraSpares>
+struct DeadlineCalls {
+  using Queue = zeta::queue::DeadlineQueue<ModelAtomic, TinyShape<kExtraSpares>>;
+  static inline Key now = 0;
+  static inline bool is_feasible_first = false;
+  static std::uint32_t lane_of(std::size_t lane) { return static_cast<std::uint32_t>(lane); }
+  static Ticket push(Queue& queue, Key key, Item item, std::size_t lane) {
+    return queue.push(key, item, now, lane_of(lane));
+  }
+  static std::optional<Entry> pop(Queue& queue, std::size_t lane) {
+    return queue.pop(now, is_feasible_first, lane_of(lane));
+  }
+  static bool cancel(Queue& queue, Ticket ticket, std::size_t lane) { return queue.cancel(ticket, lane_of(lane)); }
+  static bool update(Queue& queue, Ticket ticket, Key key, std::size_t lane) {
+    return queue.update(ticket, key, now, lane_of(lane));
+  }
+  static void settle(Queue& /*queue*/, std::size_t /*lane*/) {}
+  static std::size_t push_many(Queue& queue, std::span<const Key> keys, std::span<const Item> items,
+                               std::span<Ticket> tickets, std::size_t lane) {
+    return queue.push_many(keys, items, tickets, now, lane_of(lane));
+  }
+  static std::size_t pop_many(Queue& queue, std::span<Key> keys, std::span<Item> items, std::size_t lane) {
+    return queue.pop_many(keys, items, now, is_feasible_first, lane_of(lane));
+  }
+};
+using Calls = DeadlineCalls<4>;
+using Queue = Calls::Queue;
+using D = Driver<Calls>;
+
+constexpr Rules kRules{.quantum = kQuantum,
+                       .may_batch_be_unordered = true,
+                       .may_miss_moving = true,
+                       .may_refused_update_show = true,
+                       .capacity = 8};
+constexpr std::array<Key, 4> kKeys{10, 20, 25, 30};
+
+Queue& empty_queue(Model& model) {
+  static Reused<Queue> reused;
+  Calls::now = 0;
+  return reused.fresh(model, [](Queue&) {}, std::size_t{8}, kQuantum, kHorizon);
+}
+
+/// The window begins at this key when `now` is it: the chunk before.
+constexpr Key window_at(Key now) { return (now / kChunk - 1) * kChunk; }
+
+/// An empty queue whose window is where `kNow` puts it.
+constexpr Key kNow = 1000;
+Queue& late_queue(Model& model) {
+  static Reused<Queue> reused;
+  Calls::now = kNow;
+  return reused.fresh(
+      model,
+      [](Queue& queue) {
+        (void)queue.push(kNow + 500, 1, kNow, 0);
+        while (queue.pop(kNow, false, 0)) {
+        }
+      },
+      std::size_t{8}, kQuantum, kHorizon);
+}
+
+std::string full_queue(Model& model) {
+  static Reused<Queue> reused;
+  Calls::now = 0;
+  Rules rules = kRules;
+  rules.capacity = 2;
+  D d{model, reused.fresh(model, [](Queue&) {}, std::size_t{2}, kQuantum, kHorizon), rules};
+  d.push(1, 10);
+  model.run(
+      [&] {
+        d.push(2, 20);
+        d.pop();
+        d.push(3, 30);
+      },
+      [&] {
+        d.push(4, 5);
+        d.cancel(1);
+        d.push(5, 5);
+      },
+      [&] { d.push(6, 15); });
+  return d.finish();
+}
+
+/// Time goes on while one thread still pushes by the old window.
+std::string window_moves_past_a_pusher(Model& model) {
+  D d{model, empty_queue(model), Rules{}};
+  Rules rules = kRules;
+  rules.overdue_below = window_at(500);
+  D later{model, d.queue(), rules};
+  model.run([&] { later.push(1, 5); },
+            [&] {
+              Calls::now = 500;
+              later.pop();
+            },
+            [&] {
+              Calls::now = 500;
+              later.push(2, 500);
+              later.pop();
+            });
+  return later.finish();
+}
+
+/// Two takers bring in what stood beyond the horizon, while others push beside and beyond it.
+std::string beyond_the_horizon(Model& model) {
+  Rules rules = kRules;
+  rules.overdue_below = window_at(950);
+  D d{model, empty_queue(model), rules};
+  d.push(1, 1000);
+  d.push(2, 960);
+  d.push(3, 3000);
+  model.run(
+      [&] {
+        Calls::now = 950;
+        d.pop();
+      },
+      [&] {
+        Calls::now = 950;
+        d.pop();
+      },
+      [&] {
+        d.push(4, 980);
+        d.cancel(2);
+      });
+  Calls::now = 950;
+  return d.finish();
+}
+
+/// Before the horizon, beyond it, and from one to the other.
+std::string across_the_horizon(Model& model) {
+  D d{model, empty_queue(model), kRules};
+  d.push(1, 1000);
+  d.push(2, 10);
+  model.run([&] { d.update(1, 5); }, [&] { d.update(2, 2000); },
+            [&] {
+              d.pop();
+              d.pop();
+            });
+  return d.finish();
+}
+
+/// Items that were overdue by more than a chunk when pushed: first in, first out, and before all others.
+std::string overdue_in_turn(Model& model) {
+  Rules rules = kRules;
+  rules.overdue_below = window_at(kNow);
+  rules.is_overdue_fifo = true;
+  D d{model, late_queue(model), rules};
+  d.push(1, 500);
+  model.run(
+      [&] {
+        d.push(2, 50);
+        d.push(3, 20);
+      },
+      [&] {
+        d.pop();
+        d.pop();
+      },
+      [&] {
+        d.push(4, kNow);
+        d.cancel(1);
+      });
+  return d.finish();
+}
+
+std::string feasible_first(Model& model) {
+  D d{model, empty_queue(model), kRules};
+  Calls::now = 30;
+  const auto pop = [&] {
+    d.history().pop_from(30,
+                         [&] { return d.queue().pop(30, true, static_cast<std::uint32_t>(model.current_thread())); });
+  };
+  d.push(1, 20);
+  d.push(2, 40);
+  model.run([&] { pop(); }, [&] { d.push(3, 35); },
+            [&] {
+              d.push(4, 10);
+              pop();
+            });
+  return d.finish();
+}
+
+/// Spare nodes run out, so that an update has to sweep what others left behind.
+std::string spares_run_out(Model& model) {
+  using Few = DeadlineCalls<1>;
+  static Reused<Few::Queue> reused;
+  Few::now = 0;
+  Rules rules = kRules;
+  rules.capacity = 0;
+  Driver<Few> d{model,
+                reused.fresh(
+                    model,
+                    [](Few::Queue& queue) {
+                      const Ticket ticket = queue.push(70, 1, 0, 0);
+                      for (const Key key : {60U, 50U, 40U}) (void)queue.update(ticket, key, 0, 0);
+                      (void)queue.cancel(ticket, 0);
+                    },
+                    std::size_t{2}, kQuantum, kHorizon),
+                rules};
+  d.push(1, 30);
+  d.push(2, 20);
+  model.run(
+      [&] {
+        d.update(1, 10);
+        d.update(1, 40);
+      },
+      [&] { d.update(2, 50); }, [&] { d.pop(); });
+  return d.finish();
+}
+
+/// Three threads at random while time goes on, over keys on both sides of the window.
+std::string random_in_moving_time(Model& model) {
+  constexpr std::array<Key, 6> kSpread{10, 90, 170, 250, 400, 1000};
+  Rules rules = kRules;
+  rules.overdue_below = window_at(400);
+  Queue& queue = empty_queue(model);
+  Calls::now = (model.seed() % 3) * 200;
+  return random_program<Calls>(model, queue, rules, kSpread, 2, 3);
+}
+
+Suite make_suite() {
+  Suite suite{.files = {"queue/deadline_queue.hpp", "queue/calendar_buckets.hpp", "queue/calendar_window.hpp",
+                        "queue/cell_pool.hpp", "queue/index_ring.hpp", "queue/lower_bound_word.hpp",
+                        "queue/occupancy_tree.hpp", "queue/tally.hpp"},
+              .scenarios = queue_scenarios<Calls>(empty_queue, kRules),
+              .argued = {},
+              .are_survivors_settled = false};
+  suite.scenarios.push_back({"two places", full_queue});
+  suite.scenarios.push_back({"the window moves past a pusher", window_moves_past_a_pusher});
+  suite.scenarios.push_back({"two takers and the items beyond the horizon", beyond_the_horizon});
+  suite.scenarios.push_back({"updates across the horizon", across_the_horizon});
+  suite.scenarios.push_back({"overdue items in turn", overdue_in_turn});
+  suite.scenarios.push_back({"feasible first", feasible_first});
+  suite.scenarios.push_back({"spares run out", spares_run_out});
+  suite.scenarios.push_back({"three threads at random", [](Model& model) {
+                               return random_program<Calls>(model, empty_queue(model), kRules, kKeys, 2, 3);
+                             }});
+  return suite;
+}
+
+const Suite& suite() {
+  static const Suite suite = make_suite();
+  return suite;
+}
+
+}  // namespace
+
+TEST_CASE("whatever three threads do to a deadline queue, a strict one could have answered the same") {
+  for (const NamedScenario& named : suite().scenarios) expect_right(named, kQueueSchedules);
+}
+
+// An open fault: seed 16828 takes the key 1000 before 250, which another thread has pushed while the window moved. To
+// join the suite, without may_fail, when the queue is mended.
+TEST_CASE("whatever three threads do to a deadline queue in moving time" * doctest::may_fail()) {
+  expect_right({"three threads at random in moving time", random_in_moving_time}, kQueueSchedules);
+}
+
+TEST_CASE("a thread stopped anywhere in a deadline queue stops nobody and hides nothing but what it takes") {
+  const auto beside = [](auto frozen) { return beside_others<Calls>(empty_queue, kRules, frozen); };
+  expect_unstoppable({"push", beside([](D& d) { d.push(5, 1); })});
+  expect_unstoppable({"push_many", beside([](D& d) { d.push_many<2>({5, 6}, {1, 40}); })});
+  expect_unstoppable({"pop", beside([](D& d) { d.pop(); })});
+  expect_unstoppable({"pop_many", beside([](D& d) { d.pop_many<2>(); })});
+  expect_unstoppable({"cancel", beside([](D& d) { d.cancel(1); })});
+  expect_unstoppable({"update", beside([](D& d) { d.update(1, 30); })});
+  for (const NamedScenario& named : suite().scenarios) {
+    const bool is_about_the_window = named.name.find("window") != std::string::npos ||
+                                     named.name.find("horizon") != std::string::npos ||
+                                     named.name.find("overdue") != std::string::npos;
+    if (is_about_the_window) expect_unstoppable(named);
+  }
+}
+
+// Not settled: many of its orders are covered by others, which is still to be argued one by one in
+// docs/memory_model.md.
+TEST_CASE("the deadline queue's memory orders are weakened one by one, and the original withstands the same schedules" *
+          doctest::skip(kSanitized)) {
+  expect_killed(suite(), 8'000);
+}
