@@ -251,6 +251,17 @@ TEST_CASE(
   CHECK(queue.pop(later, true)->item == 5);
 }
 
+TEST_CASE("feasible first finds an item that the window has reached while it stood aside") {
+  DeadlineQueue<> queue{10, 10, 327'680};
+  const Key chunk = 10 * DeadlineQueue<>::kChunk;
+  const Key now = 1'000 * chunk;
+  const Key reach = queue.horizon_ns();
+  REQUIRE(queue.push(now + reach + 2 * chunk, 1, now) != kNoTicket);
+  REQUIRE(queue.push(now + 5 * chunk, 2, now) != kNoTicket);
+  CHECK(queue.pop(now + 6 * chunk, true)->item == 1);
+  CHECK(queue.pop(now + 6 * chunk, true)->item == 2);
+}
+
 TEST_CASE("one key for all: each leaves once, and churn inside one bucket stays within the capacity") {
   DeadlineQueue<> queue{100, kMillisecond, kHorizon};
   std::vector<Ticket> tickets;

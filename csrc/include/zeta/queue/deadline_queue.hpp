@@ -584,6 +584,8 @@ class DeadlineQueue {
   }
 
   [[nodiscard]] [[gnu::noinline]] Search search_feasible_first(Key now, std::uint32_t lane, Found& found) noexcept {
+    follow(now);
+    if (window_.first() != found.first_chunk) return Search::kAgain;
     const std::uint64_t due = number_of(now);
     const std::uint64_t start = found.first_chunk << kChunkBits;
     const std::uint64_t end = start + (chunks_ << kChunkBits);
@@ -594,6 +596,10 @@ class DeadlineQueue {
     }
     Search result = search(start, std::min(overdue, end), now, lane, found);
     if (result == Search::kNone) result = search(std::max(start, due), end, now, lane, found);
+    if (result == Search::kNone && found.aside.bound() < found.first_chunk + chunks_) {
+      bring_in(now, lane);  // in time, and within the window by now
+      return Search::kAgain;
+    }
     return result == Search::kNone ? search_in_order(now, lane, found) : result;
   }
 
