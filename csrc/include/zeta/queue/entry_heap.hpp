@@ -25,20 +25,25 @@ struct HeapEntry {
 /// An implicit 8-ary min-heap of bounded size. One thread at a time; its fields are atomic only so that whoever checks
 /// the caller's locking can watch them.
 ///
-/// The eight children of a node fill two cache lines exactly; a heap of 100,000 is six levels deep. A pop moves the
-/// hole down to a leaf and lets the last entry rise from there (Wegener, 1993), which it seldom does. References with
-/// all bits set are the heap's: they fill the room behind the last entry, so that a node always has eight children.
+/// The eight children of a node fill two cache lines exactly; a heap of 100,000 is six levels deep. A pop only opens a
+/// hole at the top. The next push fills it and sinks from there, so that a pop and a push are one way down together;
+/// or, if the heap is looked at first, the hole moves down to a leaf and the last entry rises from there (Wegener,
+/// 1993), which it seldom does. References with all bits set are the heap's: they fill the room behind the last entry,
+/// so that a node always has eight children.
 template <template <class> class Atomic = std::atomic>
 class EntryHeap {
  public:
-  explicit EntryHeap(std::size_t limit) : cells_((limit / 8 + 3) * 8), limit_{limit} {
+  explicit EntryHeap(std::size_t limit) : cells_((limit / 8 + 11) * 8), limit_{limit} {
     for (std::size_t at = 0; at < cells_.size(); ++at) set_cell(at, kNothing);
   }
 
-  [[nodiscard]] std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // the owner's
+  [[nodiscard]] std::size_t size() const noexcept {
+    return places_.load(std::memory_order_relaxed) - hole_.load(std::memory_order_relaxed);  // the owner's
+  }
   [[nodiscard]] bool is_full() const noexcept { return size() == limit_; }
+
+  /// Of those in [0, size()), after `close`.
   [[nodiscard]] HeapEntry operator[](std::size_t at) const noexcept { return cell(at + kShift); }
-  [[nodiscard]] HeapEntry top() const noexcept { return cell(kShift); }  ///< Of a heap that is not empty.
 
   /// Asks for what a push and a pop will touch first, so that it comes at once and not one after the other.
   void prefetch() const noexcept {
@@ -46,27 +51,46 @@ class EntryHeap {
     __builtin_prefetch(cells + kShift);
     __builtin_prefetch(cells + kShift + 1);
     __builtin_prefetch(cells + kShift + 5);
-    __builtin_prefetch(cells + kShift + size());
+    __builtin_prefetch(cells + kShift + places());
   }
 
-  /// Adds to a heap that is not full.
-  void push(HeapEntry entry) noexcept {
-    const std::size_t at = size();
-    size_.store(at + 1, std::memory_order_relaxed);  // the owner's
+  /// Adds to a heap that is not full. Calls `near(entry)` for entries that come within one level of the top, some pops
+  /// before their own, so that the caller can ask for what belongs to them.
+  template <class Near>
+  void push(HeapEntry entry, Near&& near) noexcept {
+    if (has_hole()) {
+      set_hole(false);
+      sink_from_top(entry, near);
+      return;
+    }
+    const std::size_t at = places();
+    set_places(at + 1);
     rise(at, entry);
   }
 
-  /// Removes the top of a heap that is not empty. Calls `near(entry)` for an entry that comes within one level of the
-  /// top, some pops before its own, so that the caller can ask for what belongs to it.
+  /// The least of a heap that is not empty. `near` as of push.
   template <class Near>
-  void pop(Near&& near) noexcept {
-    const std::size_t last = size() - 1;
-    size_.store(last, std::memory_order_relaxed);  // the owner's
+  [[nodiscard]] HeapEntry top(Near&& near) noexcept {
+    if (has_hole()) close(near);
+    return (*this)[0];
+  }
+
+  /// Removes the top, after `top` has said what it is.
+  void pop() noexcept { set_hole(true); }
+
+  /// Fills the hole that a pop has left, if there is one. `near` as of push.
+  template <class Near>
+  void close(Near&& near) noexcept {
+    if (!has_hole()) return;
+    set_hole(false);
+    const std::size_t last = places() - 1;
+    set_places(last);
     const HeapEntry moved = (*this)[last];
     set(last, kNothing);
     if (last == 0) return;
     std::size_t hole = 0;
     for (std::size_t child = 1; child < last; child = hole * 8 + 1) {
+      prefetch_below(child, last);
       const std::size_t least = least_of_eight(child);
       const HeapEntry rising = (*this)[least];
       if (hole <= 8) near(rising);
@@ -79,21 +103,23 @@ class EntryHeap {
   /// Keeps only the entries for which `keep(entry)` says true.
   template <class Keep>
   void filter(Keep&& keep) noexcept {
-    const std::size_t before = size();
+    close([](HeapEntry) {});
+    const std::size_t before = places();
     std::size_t kept = 0;
     for (std::size_t at = 0; at < before; ++at) {
       if (const HeapEntry entry = (*this)[at]; keep(entry)) set(kept++, entry);
     }
     for (std::size_t at = kept; at < before; ++at) set(at, kNothing);
-    size_.store(kept, std::memory_order_relaxed);  // the owner's
+    set_places(kept);
     make_heap(kept);
   }
 
   /// Sorts ascending, which is a heap too.
   void sort() noexcept {
-    const std::size_t count = size();
+    close([](HeapEntry) {});
+    const std::size_t count = places();
     for (std::size_t end = count; end > 1; --end) {
-      const HeapEntry least = top();
+      const HeapEntry least = (*this)[0];
       const HeapEntry moved = (*this)[end - 1];
       set(end - 1, least);
       sink(0, moved, end - 1);
@@ -117,6 +143,11 @@ class EntryHeap {
   };
   static constexpr std::size_t kShift = 7;  ///< Puts each group of eight children at a multiple of eight.
   static constexpr HeapEntry kNothing{~Key{0}, ~std::uint64_t{0}};
+
+  [[nodiscard]] bool has_hole() const noexcept { return hole_.load(std::memory_order_relaxed) != 0; }    // the owner's
+  void set_hole(bool is_open) noexcept { hole_.store(is_open ? 1 : 0, std::memory_order_relaxed); }      // as above
+  [[nodiscard]] std::size_t places() const noexcept { return places_.load(std::memory_order_relaxed); }  // as above
+  void set_places(std::size_t count) noexcept { places_.store(count, std::memory_order_relaxed); }       // as above
 
   [[nodiscard]] HeapEntry cell(std::size_t at) const noexcept {
     return {cells_[at].key.load(std::memory_order_relaxed),         // the owner's
@@ -158,9 +189,18 @@ class EntryHeap {
     return {cell->key.load(std::memory_order_relaxed), cell};  // the owner's
   }
 
+  /// Asks for all children of the eight entries from `first` on, in a heap of `count`, before it is known whose will be
+  /// looked at. In 100,000 entries this takes 1 % of the ways down from 265 ns to 120 ns.
+  void prefetch_below(std::size_t first, std::size_t count) const noexcept {
+    const std::size_t below = first * 8 + 1;
+    if (below >= count) return;
+    const Cell* const cells = cells_.data() + kShift + below;
+    for (std::size_t i = 0; i < 64; i += 4) __builtin_prefetch(cells + i);
+  }
+
   /// Where the least of the eight entries from `first` on is. Compares keys alone, as long as no two that meet are
   /// equal.
-  [[nodiscard]] std::size_t least_of_eight(std::size_t first) const noexcept {
+  [[nodiscard]] [[gnu::always_inline]] std::size_t least_of_eight(std::size_t first) const noexcept {
     const Cell* const cells = cells_.data() + kShift + first;
     Candidate least[4] = {candidate(cells), candidate(cells + 2), candidate(cells + 4), candidate(cells + 6)};
     const Candidate others[4] = {candidate(cells + 1), candidate(cells + 3), candidate(cells + 5),
@@ -200,6 +240,23 @@ class EntryHeap {
     set(hole, entry);
   }
 
+  template <class Near>
+  void sink_from_top(HeapEntry entry, Near&& near) noexcept {
+    const std::size_t count = places();
+    std::size_t hole = 0;
+    for (std::size_t child = 1; child < count; child = hole * 8 + 1) {
+      prefetch_below(child, count);
+      const std::size_t least = least_of_eight(child);
+      const HeapEntry below = (*this)[least];
+      if (!(below < entry)) break;
+      if (hole <= 8) near(below);
+      set(hole, below);
+      hole = least;
+    }
+    if (hole <= 8) near(entry);
+    set(hole, entry);
+  }
+
   /// Puts `entry` at `hole` or below it, among the first `count` places.
   void sink(std::size_t hole, HeapEntry entry, std::size_t count) noexcept {
     for (std::size_t child = hole * 8 + 1; child < count; child = hole * 8 + 1) {
@@ -218,7 +275,8 @@ class EntryHeap {
 
   LargeVector<Cell> cells_;
   std::size_t limit_;
-  Atomic<std::size_t> size_{0};
+  Atomic<std::size_t> places_{0};  ///< In use, with the hole's.
+  Atomic<std::size_t> hole_{0};    ///< 1 if the top has been taken and nothing put in its place.
 };
 
 }  // namespace zeta::queue

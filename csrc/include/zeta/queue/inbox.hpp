@@ -48,27 +48,27 @@ class Inbox {
     }
   }
 
-  /// Hands every chain to `take(chain)`. One thread at a time.
+  /// Hands every chain to `take(chain)`. One thread at a time, which says what its own lane is.
   template <class Take>
-  [[gnu::always_inline]] void empty(Take&& take) noexcept {
+  [[gnu::always_inline]] void empty(std::size_t own, Take&& take) noexcept {
     // E30: the heads behind the bits are seen.
     for (std::uint64_t bits = busy_.load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
-      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), own, take);
     }
   }
 
   /// Does as `empty`, and stops looking at lanes that had nothing since the last call. One thread at a time; for now
   /// and then.
   template <class Take>
-  [[gnu::noinline]] void empty_and_forget_idle(Take&& take) noexcept {
-    empty(take);
+  [[gnu::noinline]] void empty_and_forget_idle(std::size_t own, Take&& take) noexcept {
+    empty(own, take);
     const std::uint64_t used = used_.exchange(0, std::memory_order_relaxed);   // the emptying thread's own
     const std::uint64_t idle = busy_.load(std::memory_order_relaxed) & ~used;  // bits stay until they are cleared here
     if (idle == 0) return;
     // E29: a producer that still saw the bit has changed its head before, so the look below finds it. E30: read again.
     busy_.fetch_and(~idle, std::memory_order_seq_cst);
     for (std::uint64_t bits = idle; bits != 0; bits &= bits - 1) {
-      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), take);
+      empty_lane(static_cast<std::size_t>(std::countr_zero(bits)), own, take);
     }
   }
 
@@ -88,13 +88,11 @@ class Inbox {
   };
 
   template <class Take>
-  [[gnu::always_inline]] void empty_lane(std::size_t lane, Take&& take) noexcept {
+  [[gnu::always_inline]] void empty_lane(std::size_t lane, std::size_t own, Take&& take) noexcept {
     Atomic<std::uint64_t>& stack = lanes_[lane].head;
-    // E29: the look that follows the clearing of the lane's bit.
-    if (static_cast<Slot>(stack.load(std::memory_order_seq_cst)) == kNull) return;
-    static_assert(kNull == 0xFFFFFFFFU, "setting every bit of the lower half makes it kNull");
-    // E25: the slots are seen.
-    const std::uint64_t before = stack.fetch_or(kNull, std::memory_order_acquire);
+    const bool is_this_threads = lane == own && own < kLanes - 1;  // the last is shared
+    const std::uint64_t before = is_this_threads ? take_own(stack) : take_head(stack);
+    if (static_cast<Slot>(before) == kNull) return;
     const auto posted = static_cast<std::uint32_t>(before >> 32U);
     Atomic<std::uint32_t>& emptied_so_far = lanes_[lane].emptied;
     const std::uint32_t count = posted - emptied_so_far.load(std::memory_order_relaxed);  // the emptying thread's own
@@ -105,6 +103,25 @@ class Inbox {
       used_.store(used | bit, std::memory_order_relaxed);  // as above
     }
     take(Chain{static_cast<Slot>(before), count});
+  }
+
+  static_assert(kNull == 0xFFFFFFFFU, "setting every bit of a head's lower half makes it kNull");
+
+  /// What the head was; the lane is empty from now on.
+  [[nodiscard]] static std::uint64_t take_head(Atomic<std::uint64_t>& head) noexcept {
+    // E29: the look that follows the clearing of the lane's bit.
+    const std::uint64_t seen = head.load(std::memory_order_seq_cst);
+    if (static_cast<Slot>(seen) == kNull) return seen;
+    return head.fetch_or(kNull, std::memory_order_acquire);  // E25: the slots are seen
+  }
+
+  /// The same in the lane of the thread that empties. Nobody changes it meanwhile: only this thread posts to it.
+  [[nodiscard]] static std::uint64_t take_own(Atomic<std::uint64_t>& head) noexcept {
+    const std::uint64_t seen = head.load(std::memory_order_relaxed);  // this thread's, see above
+    if (static_cast<Slot>(seen) != kNull) {
+      head.store(seen | kNull, std::memory_order_relaxed);  // as above; who empties next has seen it
+    }
+    return seen;
   }
 
   Lane lanes_[kLanes];

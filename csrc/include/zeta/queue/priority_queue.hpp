@@ -112,10 +112,10 @@ class PriorityQueue {
     lane = own_lane(lane);
     lock_.lock();
     file_posted(lane);
-    const std::optional<Taken> taken = take_least(lane);
+    const Taken taken = take_least(lane);
     lock_.unlock();
-    if (!taken) return std::nullopt;
-    return end(*taken, lane);
+    if (taken.slot == kNull) return std::nullopt;
+    return end(taken, lane);
   }
 
   /// Fills as many rows as the shorter span has or the queue holds, least first. How many.
@@ -127,9 +127,9 @@ class PriorityQueue {
     lock_.lock();
     file_posted(lane);
     for (; row < rows; ++row) {
-      const std::optional<Taken> taken = take_least(lane);
-      if (!taken) break;
-      const Entry entry = end(*taken, lane);
+      const Taken taken = take_least(lane);
+      if (taken.slot == kNull) break;
+      const Entry entry = end(taken, lane);
       keys[row] = entry.key;
       items[row] = entry.item;
     }
@@ -143,7 +143,7 @@ class PriorityQueue {
     lock_.lock();
     file_posted(lane);
     std::optional<Key> least_key;
-    if (const std::optional<Found> least = find_least(lane)) least_key = least->entry.key;
+    if (const Found least = find_least(lane); least.slot != kNull) least_key = least.key;
     lock_.unlock();
     return least_key;
   }
@@ -226,16 +226,18 @@ class PriorityQueue {
   struct alignas(kNoFalseSharing) Count {
     Atomic<std::uint32_t> count{0};
   };
+  // Words and not structures of parts: parts that are stored one by one and loaded together make the core wait.
   struct Found {
-    HeapEntry entry;
-    Index slot;
+    Key key;
+    Index slot;          ///< kNull if nothing was found.
     std::uint64_t word;  ///< The slot's state when its entry was found to count.
   };
   struct Taken {
     Key key;
-    Index slot;
-    State state;
+    Index slot;          ///< kNull if nothing was taken.
+    std::uint64_t word;  ///< The slot's state before.
   };
+  static constexpr std::uint64_t kNoWord = 0;  ///< No state has generation 0.
 
   [[nodiscard]] static std::size_t checked(std::size_t capacity) {
     if (capacity >= 1 && capacity <= kMaxCapacity) return capacity;
@@ -297,9 +299,9 @@ class PriorityQueue {
     const std::uint32_t looks = looks_.load(std::memory_order_relaxed) + 1;  // the taker's
     looks_.store(looks, std::memory_order_relaxed);                          // as above
     if (looks % kLooksBeforeForgetting == 0) {
-      inbox_.empty_and_forget_idle(take);
+      inbox_.empty_and_forget_idle(lane, take);
     } else {
-      inbox_.empty(take);
+      inbox_.empty(lane, take);
     }
     if (rekeyed_.has_any()) {
       refile_all(lane);
@@ -325,49 +327,51 @@ class PriorityQueue {
   /// Puts a posted slot's entry into the heap, or frees the slot if it was cancelled meanwhile.
   [[gnu::always_inline]] void file(Index slot, std::uint64_t serial, std::size_t lane) noexcept {
     Slot& filed = slots_[slot];
-    const HeapEntry entry{filed.key.load(std::memory_order_relaxed),
-                          reference_to(slot, serial)};              // posted: the taker's
-    filed.place.store(entry.reference, std::memory_order_relaxed);  // as above
-    const std::optional<State> before = leave_posted(slot, lane, [](State state) { return state.with(Where::filed); });
-    if (!before) return;
+    Key entry_key = filed.key.load(std::memory_order_relaxed);  // posted: the taker's
+    const std::uint64_t reference = reference_to(slot, serial);
+    filed.place.store(reference, std::memory_order_relaxed);  // as above
+    const std::uint64_t before = leave_posted(slot, lane, [](State state) { return state.with(Where::filed); });
+    if (before == kNoWord) return;
     // From here on the slot may be another's; then the entry is stale.
-    add_entry(before->has_rekey() ? HeapEntry{take_rekey(*before), entry.reference} : entry);
+    if (State::of(before).has_rekey()) [[unlikely]]
+      entry_key = take_rekey(State::of(before));
+    add_entry({entry_key, reference});
   }
 
   /// Gives a filed slot with a waiting key a new entry; its old one is stale from now on.
   [[gnu::noinline]] void refile(Index slot, std::size_t lane) noexcept {
-    const std::optional<State> before = exchange_state(
+    const std::uint64_t before = exchange_state(
         slot, [](State state) { return state.where == Where::filed && state.has_rekey(); },
         [](State state) { return state.with(Where::posted); });
-    if (!before) return;
-    slots_[slot].key.store(take_rekey(*before), std::memory_order_relaxed);  // posted: the taker's
+    if (before == kNoWord) return;
+    slots_[slot].key.store(take_rekey(State::of(before)), std::memory_order_relaxed);  // posted: the taker's
     file(slot, claim_serials(1, lane), lane);
   }
 
-  /// Moves a posted slot on and says what its state was; or frees it, if it was cancelled.
+  /// Moves a posted slot on and says what its state was; or frees it and says kNoWord, if it was cancelled.
   template <class Next>
-  [[nodiscard]] std::optional<State> leave_posted(Index slot, std::size_t lane, Next&& next) noexcept {
-    const std::optional<State> before =
-        exchange_state(slot, [](State state) { return state.where == Where::posted; }, next);
-    if (before) return before;
+  [[nodiscard]] std::uint64_t leave_posted(Index slot, std::size_t lane, Next&& next) noexcept {
+    const std::uint64_t before = exchange_state(slot, [](State state) { return state.where == Where::posted; }, next);
+    if (before != kNoWord) [[likely]]
+      return before;
     const State cancelled = State::of(state_of(slot));
     slots_[slot].state.store(cancelled.next().word(), std::memory_order_relaxed);  // nobody else changes it any more
     pool_.give(slot, lane);
-    return std::nullopt;
+    return kNoWord;
   }
 
-  /// Changes a slot's state to `next(state)` if it is one that `may(state)` allows. What it was.
+  /// Changes a slot's state to `next(state)` if it is one that `may(state)` allows. What it was, or kNoWord.
   template <class May, class Next>
-  [[nodiscard]] std::optional<State> exchange_state(Index slot, May&& may, Next&& next) noexcept {
+  [[nodiscard]] std::uint64_t exchange_state(Index slot, May&& may, Next&& next) noexcept {
     std::uint64_t word = state_of(slot);
     while (may(State::of(word))) {
       // E31: hands the slot to whoever ends it. E32: a waiting key is this thread's. Relaxed on failure: only retried.
       if (slots_[slot].state.compare_exchange_weak(word, next(State::of(word)).word(), std::memory_order_acq_rel,
                                                    std::memory_order_relaxed)) {
-        return State::of(word);
+        return word;
       }
     }
-    return std::nullopt;
+    return kNoWord;
   }
 
   [[nodiscard]] Key take_rekey(State state) noexcept {
@@ -396,14 +400,14 @@ class PriorityQueue {
     return slots_[slot].state.load(std::memory_order_relaxed);  // a guess; whoever acts on it exchanges it
   }
 
-  /// Removes the top entry, and asks for the slots of those that come near it.
-  void pop_entry() noexcept {
-    heap_.pop([this](HeapEntry near) { __builtin_prefetch(&slots_[slot_of_entry(near)]); });
+  /// What the heap does with an entry that comes near the top.
+  [[nodiscard]] auto prefetch_slot() noexcept {
+    return [this](HeapEntry near) { __builtin_prefetch(&slots_[slot_of_entry(near)]); };
   }
 
   void add_entry(HeapEntry entry) noexcept {
     if (heap_.is_full()) drop_stale();
-    heap_.push(entry);
+    heap_.push(entry, prefetch_slot());
   }
 
   /// Leaves at most one entry per slot: fewer than half of what the heap holds.
@@ -431,49 +435,51 @@ class PriorityQueue {
       const auto is_of_entry = [&](State state) { return counts(entry, state.word()); };
       const auto posted = [](State state) { return State{state.generation, state.rekey, Where::posted}; };
       const auto filed = [](State state) { return State{state.generation, state.rekey, Where::filed}; };
-      if (!exchange_state(slot, is_of_entry, posted)) continue;
+      if (exchange_state(slot, is_of_entry, posted) == kNoWord) continue;
       slots_[slot].place.store(reference, std::memory_order_relaxed);  // posted: the taker's
-      const std::optional<State> before = leave_posted(slot, lane, filed);
-      if (before && before->has_rekey()) rekeyed_.add(slot);  // its updater may have seen it posted and left it to us
+      const std::uint64_t before = leave_posted(slot, lane, filed);
+      if (before != kNoWord && State::of(before).has_rekey())
+        rekeyed_.add(slot);  // its updater may have seen it posted and left it to us
     }
     next_serial_.store(heap_.size(), std::memory_order_relaxed);  // the taker's
   }
 
-  [[nodiscard]] [[gnu::always_inline]] std::optional<Found> find_least(std::size_t lane) noexcept {
+  [[nodiscard]] [[gnu::always_inline]] Found find_least(std::size_t lane) noexcept {
     while (heap_.size() > 0) {
-      const HeapEntry entry = heap_.top();
+      const HeapEntry entry = heap_.top(prefetch_slot());
       const Index slot = slot_of_entry(entry);
       const std::uint64_t word = state_of(slot);
       if (!counts(entry, word)) {
-        pop_entry();
+        heap_.pop();
       } else if (State::of(word).has_rekey()) {
         refile(slot, lane);
       } else {
-        return Found{entry, slot, word};
+        return {entry.key, slot, word};
       }
     }
-    return std::nullopt;
+    return {0, kNull, kNoWord};
   }
 
-  [[nodiscard]] std::optional<Taken> take_least(std::size_t lane) noexcept {
-    while (std::optional<Found> least = find_least(lane)) {
-      const State state = State::of(least->word);
+  [[nodiscard]] [[gnu::always_inline]] Taken take_least(std::size_t lane) noexcept {
+    for (;;) {
+      const Found least = find_least(lane);
+      if (least.slot == kNull) return {0, kNull, kNoWord};
+      std::uint64_t word = least.word;
       // Who ends the item is all that this decides; the lock or the inbox (E25) has shown the slot already.
-      if (slots_[least->slot].state.compare_exchange_strong(least->word, state.next().word(), std::memory_order_relaxed,
-                                                            std::memory_order_relaxed)) {
-        pop_entry();
+      if (slots_[least.slot].state.compare_exchange_strong(word, State::of(word).next().word(),
+                                                           std::memory_order_relaxed, std::memory_order_relaxed)) {
+        heap_.pop();
         taken_.store(taken_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // the taker's; a count
-        return Taken{least->entry.key, least->slot, state};
+        return {least.key, least.slot, least.word};
       }
     }
-    return std::nullopt;
   }
 
   /// Reads an item that this thread has taken, and frees its slot.
   [[nodiscard]] Entry end(const Taken& taken, std::size_t lane) noexcept {
     const Item taken_item = slots_[taken.slot].item.load(std::memory_order_relaxed);  // see take_least
     pool_.give(taken.slot, lane);
-    return {taken.key, taken_item, ticket_of(taken.state, taken.slot)};
+    return {taken.key, taken_item, ticket_of(State::of(taken.word), taken.slot)};
   }
 
   LargeVector<Slot> slots_;
