@@ -58,6 +58,8 @@ struct CalendarShape {
 /// dropped at once when it is on top, else when a pop meets it, or by a sweep once half the capacity has been left
 /// behind (amortised O(1) each; one call in `capacity` / 2 then walks all items).
 ///
+/// A pop may pass over an item that another thread is moving by `update`, or that an unfinished pop has just taken.
+///
 /// "Full": `capacity` items wait; one that another thread is just taking still counts, and so do up to 16 free places,
 /// and not more than a part in 256 of the capacity, that each other thread keeps at hand. "Empty": no item whose push
 /// had returned before the pop began was left when it ended.

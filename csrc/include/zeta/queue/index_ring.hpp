@@ -46,7 +46,9 @@ class IndexRing {
     for (;;) {
       // E2: the places before the tail are seen as written.
       std::uint64_t tail = tail_.load(std::memory_order_acquire);
-      if (tail - begin() > mask_) return false;
+      const auto used = static_cast<std::int64_t>(tail - begin());
+      if (used < 0) continue;  // the head has passed this tail meanwhile
+      if (static_cast<std::uint64_t>(used) > mask_) return false;
       Atomic<std::uint64_t>& place = places_[tail & mask_];
       std::uint64_t word = place.load(std::memory_order_relaxed);  // checked by the exchange
       if (turn_of(word) != turn_at(tail)) {
@@ -106,7 +108,7 @@ class IndexRing {
     const std::uint64_t head = begin();
     // E2: as in append.
     const std::uint64_t tail = tail_.load(std::memory_order_acquire);
-    return tail - head;
+    return static_cast<std::int64_t>(tail - head) > 0 ? tail - head : 0;
   }
   [[nodiscard]] std::uint64_t places() const noexcept { return mask_ + 1; }
 
