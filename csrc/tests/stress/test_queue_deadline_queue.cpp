@@ -147,7 +147,7 @@ void conserve(std::size_t capacity, Key quantum, Key horizon, Key span, std::siz
     ++left;
   }
   CHECK(counts.pushed.load() == counts.ended.load() + left);
-  CHECK(counts.pushed.load() > rounds / 8);
+  CHECK(counts.pushed.load() > rounds / 32);
 
   std::size_t room = 0;  // no cell was lost or doubled on the way
   while (queue.push(room * quantum, room, 0) != kNoTicket) ++room;

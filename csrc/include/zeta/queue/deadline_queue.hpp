@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -55,8 +56,9 @@ struct CalendarShape {
 ///    nothing but items aside looks through all of them for the earliest.
 ///
 /// `cancel` and `update` decide by one exchange of the ticket's word and are lazy: what they leave in a bucket is
-/// dropped at once when it is on top, else when a pop meets it, or by a sweep once half the capacity has been left
-/// behind (amortised O(1) each; one call in `capacity` / 2 then walks all items).
+/// dropped at once when it is on top, else when a pop meets it, or by a sweep: a call that finds more left behind than
+/// `capacity`, or the queue full, drops about a thousand, which takes it some ten microseconds (amortised O(1)). In a
+/// full queue whose items share few quanta, a push after a cancel may have to move the items of a quantum to find it.
 ///
 /// A pop may pass over an item that another thread is moving by `update`, or that an unfinished pop has just taken.
 ///
@@ -263,10 +265,18 @@ class DeadlineQueue {
   /// A free cell for a new item; 0 when full.
   [[nodiscard]] Index take_home(std::uint32_t lane) noexcept {
     const Index home = homes_.take(lane);
+    // Relaxed: a hint.
     if (home != 0 || left_behind_.load(std::memory_order_relaxed) == 0) [[likely]]
-      return home;  // a hint only
-    sweep(0, lane);
-    return homes_.take(lane);
+      return home;
+    return take_swept_home(lane);
+  }
+
+  /// Drops stale nodes until one of them was a home.
+  [[nodiscard]] [[gnu::noinline]] Index take_swept_home(std::uint32_t lane) noexcept {
+    while (sweep(0, lane, 1) > 0) {
+      if (const Index home = homes_.take(lane); home != 0) return home;
+    }
+    return 0;
   }
 
   /// Ends the item for which `node`, unlinked by this thread, stands: the item is this thread's then. False when the
@@ -338,11 +348,12 @@ class DeadlineQueue {
 
   /// Counts a node that has become stale where it stands, and drops it if it is on top of its bucket.
   void leave_behind(Index node, std::uint64_t number, std::uint32_t lane) noexcept {
-    note_left_behind(1);
+    const std::uint64_t before = note_left_behind(1);
     if (chunk_of(number) - window_.first() >= chunks_) return;  // it is in a ring
     for (unsigned stack = 0; stack < Shape::bucket_stacks; ++stack) {
-      if (buckets_.top(number, lane + stack).cell() == node) (void)drop_stale(number, lane + stack, lane);
+      if (buckets_.top(number, lane + stack).cell() == node && drop_stale(number, lane + stack, lane)) return;
     }
+    left_at_[before % left_at_.size()].store(number + 1, std::memory_order_relaxed);  // a hint for sweeps
   }
 
   /// Drops the top of a stack if it is stale.
@@ -708,51 +719,94 @@ class DeadlineQueue {
 
   // --- sweeping ------------------------------------------------------------------------------------------------------
 
-  void note_left_behind(std::int64_t n) noexcept {
-    left_behind_.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed);  // a hint; nothing is read by it
-  }
-  [[nodiscard]] std::int64_t left_behind() const noexcept {
-    return static_cast<std::int64_t>(left_behind_.load(std::memory_order_relaxed));  // a hint, as above
+  /// Counts nodes that have become stale where they stand, or have been dropped; the count before, a signed number.
+  std::uint64_t note_left_behind(std::int64_t n) noexcept {
+    // Relaxed: a hint; nothing is read by it.
+    return left_behind_.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed);
   }
 
+  /// Sweeps while more stale nodes than items could wait stand about. So spare nodes never run out: of 2 × capacity,
+  /// at most `capacity` stand for items and as many are stale, but for those of unfinished operations.
   void sweep_if_due(Key now, std::uint32_t lane, bool must) noexcept {
-    if (must || left_behind() > std::int64_t{capacity_} / 2 + 64) [[unlikely]]
-      sweep(now, lane);
+    // Relaxed: a hint, as above.
+    const auto stale = static_cast<std::int64_t>(left_behind_.load(std::memory_order_relaxed));
+    if (must || stale > std::int64_t{capacity_}) [[unlikely]]
+      (void)sweep(now, lane, kSweptAtOnce);
   }
 
-  /// Drops what cancels and updates have left behind, wherever it stands. Walks everything. Several threads may sweep
+  /// Drops about `enough` of what cancels and updates have left behind, fewer only if there are no more; how many:
+  /// first where that happened lately, then bucket by bucket from where the last sweep ended. Several threads may sweep
   /// at once; one that stops leaves nothing behind that another sweep would not find.
-  [[gnu::noinline]] void sweep(Key now, std::uint32_t lane) noexcept {
-    sweep_ring(late_, lane);
-    sweep_ring(aside_, lane);
-    for (unsigned round = 0; round < Shape::bucket_stacks; ++round) {
-      // E13: what the sweep before moved is seen.
-      std::uint64_t epoch = sweeps_.load(std::memory_order_acquire);
-      const std::uint64_t first = window_.first();
-      const std::uint64_t end = (first + chunks_) << kChunkBits;
-      typename Buckets::Spot spot;
-      for (std::uint64_t from = first << kChunkBits; buckets_.find(from, end, spot); from = spot.number + 1) {
-        for (unsigned stack = 0; stack < Shape::bucket_stacks; ++stack) {
-          while (drop_stale(spot.number, stack, lane)) {
-          }
-        }
-        const auto stack = static_cast<unsigned>(epoch) & (Shape::bucket_stacks - 1);
-        if (holds_stale(spot.number, stack)) empty_into_next(spot.number, stack, epoch, now, lane);
+  [[gnu::noinline]] std::size_t sweep(Key now, std::uint32_t lane, std::size_t enough) noexcept {
+    std::size_t dropped = 0;
+    for (Atomic<std::uint64_t>& hint : left_at_) {
+      // Relaxed: a hint, used once.
+      const std::uint64_t number = hint.exchange(0, std::memory_order_relaxed);
+      if (number == 0) continue;
+      for (unsigned turn = 0; turn < Shape::bucket_stacks; ++turn) {
+        // E13: what the sweep before moved is seen.
+        const std::uint64_t epoch = sweeps_.load(std::memory_order_acquire);
+        dropped += clean(number - 1, epoch, now, lane);
+        end_epoch(epoch);
       }
-      // E13: who sees the next sweep sees what this one moved.
-      (void)sweeps_.compare_exchange_strong(epoch, epoch + 1, std::memory_order_release,
-                                            std::memory_order_relaxed);  // relaxed on failure: another has finished
+      if (dropped >= enough) return dropped;
     }
+    for (unsigned round = 0; round <= Shape::bucket_stacks && dropped < enough; ++round) {
+      dropped += sweep_on(now, lane, enough - dropped);
+    }
+    return dropped;
   }
 
-  void sweep_ring(Ring& ring, std::uint32_t lane) noexcept {
+  /// Sweeps from where the last sweep ended, at most to the window's end.
+  [[nodiscard]] std::size_t sweep_on(Key now, std::uint32_t lane, std::size_t enough) noexcept {
+    // E13: as in sweep.
+    const std::uint64_t epoch = sweeps_.load(std::memory_order_acquire);
+    const std::uint64_t start = window_.first() << kChunkBits;
+    const std::uint64_t end = start + (chunks_ << kChunkBits);
+    std::uint64_t from = swept_to_.load(std::memory_order_relaxed);  // a hint: a sweep may begin anywhere
+    if (from <= start || from >= end) from = start;
+    std::size_t dropped = from == start ? sweep_ring(late_, lane) + sweep_ring(aside_, lane) : 0;
+    typename Buckets::Spot spot;
+    for (; buckets_.find(from, end, spot); from = spot.number + 1) {
+      dropped += clean(spot.number, epoch, now, lane);
+      if (dropped >= enough) {
+        swept_to_.store(spot.number + 1, std::memory_order_relaxed);  // a hint, as above
+        return dropped;
+      }
+    }
+    swept_to_.store(0, std::memory_order_relaxed);  // a hint, as above
+    end_epoch(epoch);
+    return dropped;
+  }
+
+  void end_epoch(std::uint64_t epoch) noexcept {
+    // E13: who sees the next epoch sees what was moved in this one.
+    (void)sweeps_.compare_exchange_strong(epoch, epoch + 1, std::memory_order_release,
+                                          std::memory_order_relaxed);  // relaxed on failure: another has ended it
+  }
+
+  [[nodiscard]] std::size_t sweep_ring(Ring& ring, std::uint32_t lane) noexcept {
+    std::size_t dropped = 0;
     typename Ring::Place found;
     for (std::uint64_t at = ring.begin(); ring.find(at, found); at = found.position + 1) {
       const Index node = found.index();
       // E11: what came before the last change is seen.
       const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
-      if (standing(node, state) == Standing::kStale && ring.remove(found)) release(node, lane);
+      if (standing(node, state) != Standing::kStale || !ring.remove(found)) continue;
+      release(node, lane);
+      ++dropped;
     }
+    return dropped;
+  }
+
+  /// Drops the stale nodes on top of a bucket's stacks, and all of the stack that this epoch empties.
+  [[nodiscard]] std::size_t clean(std::uint64_t number, std::uint64_t epoch, Key now, std::uint32_t lane) noexcept {
+    std::size_t dropped = 0;
+    for (unsigned stack = 0; stack < Shape::bucket_stacks; ++stack) {
+      while (drop_stale(number, stack, lane)) ++dropped;
+    }
+    const auto stack = static_cast<unsigned>(epoch) & (Shape::bucket_stacks - 1);
+    return dropped + (holds_stale(number, stack) ? empty_into_next(number, stack, epoch, now, lane) : 0);
   }
 
   /// Whether a stale node hangs below the top of a stack. A look without a promise: others move nodes meanwhile.
@@ -767,23 +821,32 @@ class DeadlineQueue {
     return false;
   }
 
-  /// Drops the stale nodes of a stack by moving those above them to the bucket's next stack. All sweeps of one epoch
-  /// move the same way, so that they end.
-  void empty_into_next(std::uint64_t number, unsigned stack, std::uint64_t epoch, Key now,
-                       std::uint32_t lane) noexcept {
+  /// Drops the stale nodes of a stack by moving those above them to the bucket's next stack; how many there were. All
+  /// sweeps of one epoch move the same way, so that they end.
+  [[nodiscard]] std::size_t empty_into_next(std::uint64_t number, unsigned stack, std::uint64_t epoch, Key now,
+                                            std::uint32_t lane) noexcept {
+    std::size_t dropped = 0;
     // E13: as in sweep.
     while (sweeps_.load(std::memory_order_acquire) == epoch) {
       const Index node = buckets_.top(number, stack).cell();
-      if (node == 0) return;
-      if (drop_stale(number, stack, lane)) continue;
+      if (node == 0) break;
+      if (drop_stale(number, stack, lane)) {
+        ++dropped;
+        continue;
+      }
       const Index home = home_of(node);
       // E11: what came before the last change is seen.
       const State state{cells_[home].state.load(std::memory_order_acquire)};
       const Standing is = standing(node, state);
       if (is == Standing::kPending) help(home, state, node);
-      if (is == Standing::kCurrent && hop(home, state, key_of(node), now, lane, stack + 1) == Hop::kNoSpare) return;
+      if (is != Standing::kCurrent) continue;
+      // The hop drops the node that it leaves on top here.
+      if (hop(home, state, key_of(node), now, lane, stack + 1) == Hop::kNoSpare) break;
     }
+    return dropped;
   }
+
+  static constexpr std::size_t kSweptAtOnce = 1024;
 
   const Index capacity_;
   const Quantiser quantise_;
@@ -800,6 +863,8 @@ class DeadlineQueue {
   alignas(kNoFalseSharing) Atomic<std::uint64_t> moves_{0};
   alignas(kNoFalseSharing) Atomic<std::uint64_t> left_behind_{0};  ///< Stale nodes not yet dropped; a signed number.
   Atomic<std::uint64_t> sweeps_{0};
+  Atomic<std::uint64_t> swept_to_{0};                ///< The bucket at which the next sweep begins.
+  std::array<Atomic<std::uint64_t>, 64> left_at_{};  ///< Buckets where nodes were left behind lately, + 1.
 };
 
 }  // namespace zeta::queue
