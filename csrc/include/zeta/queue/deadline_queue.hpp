@@ -154,6 +154,7 @@ class DeadlineQueue {
   bool update(Ticket ticket, Key key, Key now, std::uint32_t lane = sync::thread_lane()) noexcept {
     const Index home = State::home_of(ticket);
     if (home == 0 || home > capacity_) return false;
+    buckets_.prefetch(number_of(key), lane);
     for (;;) {
       // E11: the node that stands for the item is seen.
       const State state{cells_[home].state.load(std::memory_order_acquire)};
@@ -350,9 +351,8 @@ class DeadlineQueue {
   void leave_behind(Index node, std::uint64_t number, std::uint32_t lane) noexcept {
     const std::uint64_t before = note_left_behind(1);
     if (chunk_of(number) - window_.first() >= chunks_) return;  // it is in a ring
-    for (unsigned stack = 0; stack < Shape::bucket_stacks; ++stack) {
-      if (buckets_.top(number, lane + stack).cell() == node && drop_stale(number, lane + stack, lane)) return;
-    }
+    // Only this thread's stack: a look at another costs more than it finds.
+    if (buckets_.top(number, lane).cell() == node && drop_stale(number, lane, lane)) return;
     left_at_[before % left_at_.size()].store(number + 1, std::memory_order_relaxed);  // a hint for sweeps
   }
 
