@@ -1,8 +1,11 @@
 #pragma once
 // What the stress tests share: how much to do, and threads to do it.
 
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -19,6 +22,14 @@ inline std::size_t items_in_all() {
 #else
   return 10'000'000;
 #endif
+}
+
+/// What this process has in memory now.
+inline std::size_t resident_bytes() {
+  std::ifstream file{"/proc/self/statm"};
+  std::size_t pages = 0;
+  file >> pages >> pages;
+  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 /// Runs body(0) to body(count - 1), each on a thread of its own, and waits for them.
