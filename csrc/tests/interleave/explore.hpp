@@ -108,6 +108,7 @@ inline constexpr std::uint64_t kSchedules = 100'000;
 /// Fails the test case at the first schedule that goes wrong, and says how to see it again.
 inline void expect_right(const NamedScenario& named, std::uint64_t count = kSchedules) {
   const Exploration result = explore(named.scenario, schedules(count));
+  CHECK_MESSAGE(result.steps > 0, named.name << " took no step");
   if (!result.failure) return;
   FAIL_CHECK(named.name << ": " << result.failure->what << "\n  replay: ZETA_MODEL_SEED=" << result.failure->seed
                         << result.failure->trace);
