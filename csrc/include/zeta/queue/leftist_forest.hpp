@@ -12,7 +12,8 @@ namespace zeta::queue {
 ///
 /// When to use: many small ordered queues whose total size is bounded but whose split is not (one per tenant, band and
 /// model set). A queue is one root index, so an empty one costs four bytes and nothing is ever allocated after
-/// construction. When not to use: one large queue alone; an array heap touches fewer cache lines.
+/// construction. When not to use: one large queue alone; an array heap touches fewer cache lines. Where keys are
+/// instants and some queues are long: CalendarForest.
 ///
 /// Leftist heaps (Crane, 1972; Knuth, TAOCP 3, 5.2.3): insert, pop, erase and meld are O(log n) in the worst case, not
 /// amortised, so that a burst of submissions leaves no bill for the next pop. Ties pop in order of insertion: the
@@ -91,7 +92,7 @@ class LeftistForest {
 
   [[nodiscard]] std::uint16_t rank(Index node) const noexcept { return node == kNull ? 0 : nodes_[node].rank; }
 
-  void prefetch(Index node) const noexcept {
+  [[gnu::always_inline]] void prefetch(Index node) const noexcept {
     if (node != kNull) __builtin_prefetch(&nodes_[node]);
   }
 

@@ -25,6 +25,7 @@ class TimerQueue : private LeftistForest {
   }
 
   using LeftistForest::key;
+  using LeftistForest::prefetch;
 
   /// Adds `node`, which must not be in the queue.
   void insert(Index node, std::int64_t key, std::uint64_t sequence) noexcept {

@@ -19,6 +19,12 @@ class Backlog {
   [[nodiscard]] WaitingRoom& room() noexcept { return room_; }
   [[nodiscard]] const WaitingRoom& room() const noexcept { return room_; }
 
+  /// Fetches where a request stands in the ordered queues and among the timers.
+  [[gnu::always_inline]] void expect(SlotIndex slot) const noexcept {
+    room_.expect_place(slot);
+    timers_.expect(slot);
+  }
+
   /// The request is priced; see WaitingRoom::add for `arrives_now`.
   void enter(SlotIndex slot, Instant now, bool arrives_now) noexcept {
     Slot& s = slab_[slot];
@@ -30,6 +36,7 @@ class Backlog {
 
   /// Whatever comes next.
   void leave(SlotIndex slot, Instant now) noexcept {
+    room_.expect_neighbours(slot);
     room_.remove(slot);
     drop_demand(slab_[slot], now);
     timers_.clear(slot);

@@ -19,7 +19,7 @@ class Endings {
   Endings(Slab& slab, Ledger& ledger) : slab_{slab}, ledger_{ledger}, finals_{kKept}, told_(slab.capacity() + 1) {}
 
   /// Fetches what the ending of this request will touch.
-  void expect(Ticket ticket) const noexcept { finals_.expect(ticket); }
+  [[gnu::always_inline]] void expect(Ticket ticket) const noexcept { finals_.expect(ticket); }
 
   /// A submission that was never let in; `eta` is the predicted start where that is the reason.
   void reject(Ticket ticket, const Request& request, Outcome outcome, Duration eta) noexcept {

@@ -26,9 +26,8 @@ class Finals {
       : ring_(std::bit_ceil(capacity)), table_(2 * std::bit_ceil(capacity)), mask_{2 * std::bit_ceil(capacity) - 1} {}
 
   /// Fetches what `add` of this ticket will touch.
-  void expect(Ticket ticket) const noexcept {
+  [[gnu::always_inline]] void expect(Ticket ticket) const noexcept {
     __builtin_prefetch(&table_[hash_of(ticket) & mask_], 1);
-    __builtin_prefetch(&table_[hash_of(ring_[next_ & (ring_.size() - 1)].ticket) & mask_], 1);
   }
 
   void add(const Final& final) noexcept {
@@ -40,6 +39,7 @@ class Finals {
     while (table_[bucket].at != kEmpty) bucket = (bucket + 1) & mask_;
     table_[bucket] = {at, hash};
     ++next_;
+    expect(ring_[next_ & (ring_.size() - 1)].ticket);  // the next to be forgotten
   }
 
   [[nodiscard]] const Final* find(Ticket ticket) const noexcept {

@@ -57,27 +57,26 @@ class Placer {
   /// in order is placed. False when nothing could be.
   bool place_one(Instant now) noexcept {
     WaitingRoom& room = backlog_.room();
-    std::array<Choice, kMaxModels> best;
     ModelMask wanted;
-    for (std::size_t set = 0; set < WaitingRoom::kSets; ++set) {
-      if (room.size_of(set) == 0 || ((stuck_sets_ >> set) & 1U) != 0) continue;
+    for (std::uint32_t left = room.filled_sets() & ~stuck_sets_; left != 0; left &= left - 1) {
+      const auto set = static_cast<std::size_t>(__builtin_ctz(left));
       const ModelMask candidates = room.set_mask(set) & open();
       if (candidates.empty()) continue;
       const Offer offer = room.offer(set, candidates, now);
       if (offer.slot == kNull) continue;
       const Slot& s = slab_[offer.slot];
       const ModelId model = most_suitable(fleet_, config_, s, s.waits_for & candidates, now);
-      Choice& choice = best[index_of(model)];
+      Choice& choice = best_[index_of(model)];
       if (!wanted.contains(model) || room.goes_before(offer, choice.offer)) choice = {offer, model};
       wanted.insert(model);
     }
     if (wanted.empty()) return false;
     ModelMask in_time;
     for_each_model(wanted, [&](ModelId id) {
-      if (best[index_of(id)].offer.reason != Reason::late) in_time.insert(id);
+      if (best_[index_of(id)].offer.reason != Reason::late) in_time.insert(id);
     });
     const ModelId model = model_in_turn(in_time.empty() ? wanted : in_time);
-    take_offer(best[index_of(model)].offer, model, now);
+    take_offer(best_[index_of(model)].offer, model, now);
     return true;
   }
 
@@ -91,7 +90,6 @@ class Placer {
 
   /// Places an offered request, or puts it right first: then the next round offers anew.
   void take_offer(Offer offer, ModelId preferred, Instant now) noexcept {
-    backlog_.room().expect_take(offer);
     if (is_put_right(offer, preferred, now)) return;
     Seat seat = seat_for(fleet_, slab_[offer.slot], open(), preferred);
     if (seat.replica == kNoReplica) {  // its tokens do not fit anywhere now
@@ -168,6 +166,8 @@ class Placer {
   Ledger& ledger_;
   Fingerprint& fingerprint_;
   DecisionRing decisions_;
+  std::array<Choice, kMaxModels>
+      best_;  ///< During place_one, of the models that are wanted. Here, it costs no setting.
   Instant settled_at_{};
   ModelMask held_;                ///< During settle: models that are being emptied for an overdue request.
   std::uint32_t stuck_sets_ = 0;  ///< During settle: sets of which nobody near the front fits.

@@ -169,6 +169,7 @@ class Scheduler {
 
   /// Withdraws a request wherever it is. False where it has already ended.
   bool cancel(Ticket ticket, Instant now) noexcept {
+    expect_withdrawal(ticket);
     const SlotIndex slot = slab_.find(ticket);
     if (slot == kNull) return false;
     fingerprint_.add(Step::cancel, ticket, now);
@@ -301,6 +302,16 @@ class Scheduler {
                                   ", expected 1 to 16777214; lower max_queued");
     }
     return static_cast<std::uint32_t>(capacity);
+  }
+
+  /// Fetches, all at once, what withdrawing a request that waits will touch: it may have waited long.
+  [[gnu::always_inline]] void expect_withdrawal(Ticket ticket) const noexcept {
+    const SlotIndex slot = ticket.slot();
+    if (slot >= slab_.capacity()) return;
+    slab_.prefetch(slot);
+    slab_.expect_release(slot);
+    backlog_.expect(slot);
+    endings_.expect(ticket);
   }
 
   void reject(Ticket ticket, const Request& request, Outcome outcome, Duration eta, Instant now) noexcept {

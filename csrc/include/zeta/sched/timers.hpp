@@ -19,6 +19,9 @@ class Timers {
     queue_.insert(slot, to_ns(due), ticket.sequence());
   }
 
+  /// Fetches a slot's timer.
+  [[gnu::always_inline]] void expect(SlotIndex slot) const noexcept { queue_.prefetch(slot); }
+
   void clear(SlotIndex slot) noexcept {
     if (is_set_[slot]) queue_.erase(slot);
     is_set_[slot] = false;

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "zeta/queue/leftist_forest.hpp"
+#include "zeta/queue/calendar_forest.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/slab.hpp"
 
@@ -31,9 +31,9 @@ struct Offer {
 
 /// Requests that wait, by the set of models that may serve them.
 ///
-/// set → priority band → tenant → two heaps by latest start: *feasible*, and *late* for those whose latest start has
+/// set → priority band → tenant → two queues by latest start: *feasible*, and *late* for those whose latest start has
 /// passed. Beside them one arrival-ordered list per set and band serves the hard promise. A request is in exactly one
-/// heap and one list. Bands compare when a request is taken, never as an offset in the key. Tenants of a band share by
+/// queue and one list. Bands compare when a request is taken, never as an offset in the key. Tenants of a band share by
 /// deficit round robin over predicted GPU time (Shreedhar and Varghese, 1995). Up to 16 distinct sets have queues of
 /// their own; further ones share the last, whose requests are checked one by one in a bounded scan.
 ///
@@ -67,10 +67,12 @@ class WaitingRoom {
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] std::uint32_t bands() const noexcept { return bands_; }
   [[nodiscard]] std::uint32_t tenants() const noexcept { return tenants_; }
-  [[nodiscard]] std::uint32_t size_of(std::size_t set) const noexcept { return sets_[set].size; }
+  [[nodiscard]] std::uint32_t size_of(std::size_t set) const noexcept { return set_sizes_[set]; }
+  /// Bit i: set i is not empty.
+  [[nodiscard]] std::uint32_t filled_sets() const noexcept { return filled_sets_; }
   [[nodiscard]] std::uint32_t size_of(TenantId tenant) const noexcept { return tenant_sizes_[index_of(tenant)]; }
   /// The models that serve a set; for the overflow set the union over its requests.
-  [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return sets_[set].mask; }
+  [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return set_masks_[set]; }
 
   /// Adds a request under its `waits_for`, `latest_start` and arrival. It joins the promise list in arrival order when
   /// `arrives_now`, else (requeued, or widened after a hold) at the front, since it has waited longest of all.
@@ -78,29 +80,28 @@ class WaitingRoom {
     Slot& s = slab_[slot];
     s.phase = Phase::waiting;
     s.set = set_for(s.waits_for);
-    Set& set = sets_[s.set];
-    Band& band = set.bands[s.request.priority];
-    ++set.size;
+    Band& band = sets_[s.set].bands[s.request.priority];
+    ++set_sizes_[s.set];
+    filled_sets_ |= 1U << s.set;
     ++band.size;
     ++tenant_sizes_[index_of(s.request.tenant)];
     ++size_;
     TenantQueue& queue = queue_of(s);
-    if (queue.feasible == kNull && queue.late == kNull) link_tenant(s.set, s.request.priority, s.request.tenant);
+    if (queue.feasible.is_empty() && queue.late.is_empty()) link_tenant(s.set, s.request.priority, s.request.tenant);
     s.is_late = !is_fifo_ && s.latest_start < now;
-    forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence());
+    insert(queue, slot, now);
     link_arrival(band, slot, arrives_now);
   }
 
   void remove(SlotIndex slot) noexcept {
     Slot& s = slab_[slot];
-    Set& set = sets_[s.set];
-    Band& band = set.bands[s.request.priority];
+    Band& band = sets_[s.set].bands[s.request.priority];
     TenantQueue& queue = queue_of(s);
     forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
-    slab_.prefetch(s.is_late ? queue.late : queue.feasible);  // offered next
-    if (queue.feasible == kNull && queue.late == kNull) unlink_tenant(s.set, s.request.priority, s.request.tenant);
+    slab_.prefetch((s.is_late ? queue.late : queue.feasible).first());  // offered next
+    if (queue.feasible.is_empty() && queue.late.is_empty()) unlink_tenant(s.set, s.request.priority, s.request.tenant);
     unlink_arrival(band, slot);
-    --set.size;
+    if (--set_sizes_[s.set] == 0) filled_sets_ &= ~(1U << s.set);
     --band.size;
     --tenant_sizes_[index_of(s.request.tenant)];
     --size_;
@@ -113,13 +114,13 @@ class WaitingRoom {
     forest_.erase(s.is_late ? queue.late : queue.feasible, slot);
     s.latest_start = latest_start;
     s.is_late = !is_fifo_ && latest_start < now;
-    forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence());
+    insert(queue, slot, now);
   }
 
   /// The request of a set that would be taken next by one of the `open` models; kNull where none may.
   [[nodiscard]] Offer offer(std::size_t set_index, ModelMask open, Instant now) noexcept {
-    Set& set = sets_[set_index];
-    if (set.size == 0 || (set.mask & open).empty()) return {};
+    if (set_sizes_[set_index] == 0 || (set_masks_[set_index] & open).empty()) return {};
+    const Set& set = sets_[set_index];
     if (const std::uint8_t owed = owed_band(set); owed < bands_) {
       Offer offer = best_of_band(set_index, owed, open, now);
       if (offer.slot != kNull) {
@@ -135,9 +136,12 @@ class WaitingRoom {
     return {};
   }
 
-  /// Fetches what taking this offer will touch: its neighbours in order of arrival.
-  void expect_take(const Offer& offer) const noexcept {
-    const Slot& s = slab_[offer.slot];
+  /// Fetches a request's place in its queue.
+  [[gnu::always_inline]] void expect_place(SlotIndex slot) const noexcept { forest_.prefetch(slot); }
+
+  /// Fetches a request's neighbours in order of arrival.
+  [[gnu::always_inline]] void expect_neighbours(SlotIndex slot) const noexcept {
+    const Slot& s = slab_[slot];
     slab_.prefetch_links(s.next);
     slab_.prefetch_links(s.previous);
   }
@@ -218,8 +222,8 @@ class WaitingRoom {
   static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
 
   struct TenantQueue {
-    SlotIndex feasible = kNull;
-    SlotIndex late = kNull;
+    queue::CalendarForest::Queue feasible;
+    queue::CalendarForest::Queue late;
     std::int64_t deficit_ns = 0;
     std::uint32_t next = kNoTenant;  ///< Ring of the band's tenants that have waiting work.
     std::uint32_t previous = kNoTenant;
@@ -235,8 +239,6 @@ class WaitingRoom {
   };
 
   struct Set {
-    ModelMask mask;
-    std::uint32_t size = 0;
     std::array<Band, kMaxBands> bands;
   };
 
@@ -264,18 +266,19 @@ class WaitingRoom {
     return queue_at(s.set, s.request.priority, index_of(s.request.tenant));
   }
 
+  void insert(TenantQueue& queue, SlotIndex slot, Instant now) noexcept {
+    const Slot& s = slab_[slot];
+    forest_.insert(s.is_late ? queue.late : queue.feasible, slot, key_of(s), s.ticket.sequence(), to_ns(now));
+  }
+
   [[nodiscard]] std::uint8_t set_for(ModelMask mask) noexcept {
     std::size_t vacant = kOverflow;
     for (std::size_t i = 0; i < kOverflow; ++i) {
-      if (sets_[i].size != 0 && sets_[i].mask == mask) return static_cast<std::uint8_t>(i);
-      if (sets_[i].size == 0 && (vacant == kOverflow || sets_[i].mask == mask)) vacant = i;
+      if (set_sizes_[i] != 0 && set_masks_[i] == mask) return static_cast<std::uint8_t>(i);
+      if (set_sizes_[i] == 0 && (vacant == kOverflow || set_masks_[i] == mask)) vacant = i;
     }
-    Set& set = sets_[vacant];
-    if (vacant != kOverflow) {
-      set.mask = mask;
-    } else {
-      set.mask = set.size == 0 ? mask : set.mask | mask;
-    }
+    const bool joins = vacant == kOverflow && set_sizes_[vacant] != 0;
+    set_masks_[vacant] = joins ? set_masks_[vacant] | mask : mask;
     return static_cast<std::uint8_t>(vacant);
   }
 
@@ -302,14 +305,14 @@ class WaitingRoom {
     const auto tenant = tenant_in_turn(set_index, b);
     TenantQueue& queue = queue_at(set_index, b, tenant);
     if (set_index == kOverflow) return scan_overflow(band, tenant, b, open, now);
-    if (is_fifo_) return {queue.feasible, Reason::arrival_order, b};
+    if (is_fifo_) return {queue.feasible.first(), Reason::arrival_order, b};
     retire_late(queue, now);
-    const bool is_feasible = queue.feasible != kNull && slab_[queue.feasible].latest_start >= now;
+    const bool is_feasible = !queue.feasible.is_empty() && slab_[queue.feasible.first()].latest_start >= now;
     if (is_overdue(slab_[band.oldest], now) && (!is_feasible || may_go_ahead(band, now))) {
       return {band.oldest, Reason::promise, b};
     }
-    if (is_feasible) return {queue.feasible, Reason::earliest_deadline, b};
-    return {queue.late != kNull ? queue.late : queue.feasible, Reason::late, b};
+    if (is_feasible) return {queue.feasible.first(), Reason::earliest_deadline, b};
+    return {(queue.late.is_empty() ? queue.feasible : queue.late).first(), Reason::late, b};
   }
 
   /// Whether the band's overdue oldest request may go before feasible ones.
@@ -319,12 +322,12 @@ class WaitingRoom {
 
   /// Requests whose latest start has passed move to the late heap, a bounded number at a time.
   void retire_late(TenantQueue& queue, Instant now) noexcept {
-    for (int moves = 0; moves < kMovesPerOffer && queue.feasible != kNull; ++moves) {
-      Slot& s = slab_[queue.feasible];
+    for (int moves = 0; moves < kMovesPerOffer && !queue.feasible.is_empty(); ++moves) {
+      Slot& s = slab_[queue.feasible.first()];
       if (s.latest_start >= now) return;
       const SlotIndex slot = forest_.pop(queue.feasible);
       s.is_late = true;
-      forest_.insert(queue.late, slot, key_of(s), s.ticket.sequence());
+      insert(queue, slot, now);
     }
   }
 
@@ -351,9 +354,9 @@ class WaitingRoom {
     return {late, Reason::late, b};
   }
 
-  [[nodiscard]] SlotIndex first_for(ModelMask open, SlotIndex root) const noexcept {
+  [[nodiscard]] SlotIndex first_for(ModelMask open, const queue::CalendarForest::Queue& queue) const noexcept {
     SlotIndex found = kNull;
-    forest_.visit_first(root, kScanned, [&](SlotIndex slot) {
+    forest_.visit_first(queue, kScanned, [&](SlotIndex slot) {
       if (!(slab_[slot].waits_for & open).empty()) found = slot;
       return found == kNull;
     });
@@ -445,7 +448,7 @@ class WaitingRoom {
   }
 
   Slab& slab_;
-  queue::LeftistForest forest_;
+  queue::CalendarForest forest_;
   bool is_fifo_;
   std::uint32_t bands_;
   std::uint32_t tenants_;
@@ -457,6 +460,9 @@ class WaitingRoom {
   std::vector<std::int64_t> quantum_;
   std::vector<std::uint32_t> tenant_sizes_;
   std::vector<TenantQueue> queues_;
+  std::uint32_t filled_sets_ = 0;  ///< What every event looks at stands together, apart from the bands.
+  std::array<std::uint32_t, kSets> set_sizes_{};
+  std::array<ModelMask, kSets> set_masks_{};
   std::array<Set, kSets> sets_;
   std::uint32_t size_ = 0;
 };

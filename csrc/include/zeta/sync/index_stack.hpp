@@ -31,6 +31,9 @@ class IndexStack {
                                           std::memory_order_relaxed));  // relaxed on failure: head is only retried
   }
 
+  /// Fetches what a push of this integer will write.
+  [[gnu::always_inline]] void expect(std::uint32_t index) const noexcept { __builtin_prefetch(&next_[index], 1); }
+
   /// kNull when empty.
   [[nodiscard]] std::uint32_t pop() noexcept {
     // E50: its next_ and what it names are seen.
