@@ -36,24 +36,29 @@ using Cells = LazyZeros<Cell<Atomic>, kIsStdAtomic<Atomic>>;
 /// Each lane keeps a few free cells at hand, which a lane that is one thread's alone takes and gives back with plain
 /// loads and stores; the rest stand on a stack of the lane, from which a lane that has run out takes its next few: its
 /// own, then such as were never used, then another lane's. So `take` fails only when no cell is free but those that
-/// other lanes have at hand: at most `at_hand()` each, which is 0 for small pools and never more than a part in 256 of
-/// all cells. Stacks are Treiber's (IBM RJ 5118, 1986) with a count of changes in the head against ABA.
+/// other lanes have at hand, `most_at_hand` each: who needs n cells in all makes a pool of n + kLanes × most_at_hand.
+/// Stacks are Treiber's (IBM RJ 5118, 1986) with a count of changes in the head against ABA.
 ///
 /// Lanes below kLanes − 1 must each be one thread's alone; all other threads share the last.
 template <template <class> class Atomic, unsigned kLanes>
 class CellPool {
  public:
-  CellPool(Cells<Atomic>& cells, Index first, Index count) noexcept
+  CellPool(Cells<Atomic>& cells, Index first, Index count, Index most_at_hand) noexcept
       : cells_{cells},
         first_{first},
         count_{count},
-        at_hand_{std::min<Index>(kMostAtHand, count / 256)},
+        at_hand_{std::min(kMostAtHand, most_at_hand)},
         batch_{std::max<Index>(1, at_hand_ / 2)} {}
   CellPool(const CellPool&) = delete;
   CellPool& operator=(const CellPool&) = delete;
 
-  /// How many free cells a lane may keep from the others.
-  [[nodiscard]] Index at_hand() const noexcept { return at_hand_; }
+  static constexpr Index kMostAtHand = 16;
+
+  /// Whether the next `take` of this lane needs to look no further than at what it has at hand.
+  [[nodiscard]] bool has_at_hand(std::uint32_t lane) const noexcept {
+    // Relaxed: as in take.
+    return lane < kLanes - 1 && lanes_[lane].kept.load(std::memory_order_relaxed) != 0;
+  }
 
   /// A cell, or 0 when there is none.
   [[nodiscard]] [[gnu::always_inline]] Index take(std::uint32_t lane) noexcept {
@@ -84,8 +89,6 @@ class CellPool {
   }
 
  private:
-  static constexpr Index kMostAtHand = 16;
-
   struct alignas(kNoFalseSharing) Lane {
     std::array<Atomic<Index>, kMostAtHand> cells{};  ///< Free, and this lane's alone.
     Atomic<Index> kept{0};

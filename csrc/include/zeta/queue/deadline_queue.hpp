@@ -62,8 +62,7 @@ struct CalendarShape {
 ///
 /// A pop may pass over an item that another thread is moving by `update`, or that an unfinished pop has just taken.
 ///
-/// "Full": `capacity` items wait; one that another thread is just taking still counts, and so do up to 16 free places,
-/// and not more than a part in 256 of the capacity, that each other thread keeps at hand. "Empty": no item whose push
+/// "Full": `capacity` items wait, those of unfinished operations included. "Empty": no item whose push
 /// had returned before the pop began was left when it ended.
 template <template <class> class Atomic = std::atomic, class Shape = CalendarShape>
 class DeadlineQueue {
@@ -81,9 +80,11 @@ class DeadlineQueue {
       : capacity_{checked(capacity, quantum_ns, horizon_ns)},
         quantise_{quantum_ns},
         chunks_{chunks_for(quantum_ns, horizon_ns)},
-        cells_{1 + 3 * capacity + Shape::extra_spares},
-        homes_{cells_, 1, capacity_},
-        spares_{cells_, 1 + capacity_, 2 * capacity_ + static_cast<Index>(Shape::extra_spares)},
+        at_hand_{std::min(CellPool<Atomic, Shape::lanes>::kMostAtHand, capacity_ / 256)},
+        last_home_{capacity_ + Shape::lanes * at_hand_},
+        cells_{1 + last_home_ + 2 * capacity + Shape::extra_spares},
+        homes_{cells_, 1, last_home_, at_hand_},
+        spares_{cells_, 1 + last_home_, 2 * capacity_ + static_cast<Index>(Shape::extra_spares), at_hand_},
         buckets_{cells_, chunks_},
         late_{2 * cells_.size()},
         aside_{2 * cells_.size()} {}
@@ -128,7 +129,7 @@ class DeadlineQueue {
   /// Takes the item away for good; false when its ticket is gone. Any thread, lock-free.
   bool cancel(Ticket ticket, std::uint32_t lane = sync::thread_lane()) noexcept {
     const Index home = State::home_of(ticket);
-    if (home == 0 || home > capacity_) return false;
+    if (home == 0 || home > last_home_) return false;
     Atomic<std::uint64_t>& at = cells_[home].state;
     std::uint64_t word = at.load(std::memory_order_acquire);  // E11: the node that stands for the item is seen
     for (;;) {
@@ -153,7 +154,7 @@ class DeadlineQueue {
   /// lock-free.
   bool update(Ticket ticket, Key key, Key now, std::uint32_t lane = sync::thread_lane()) noexcept {
     const Index home = State::home_of(ticket);
-    if (home == 0 || home > capacity_) return false;
+    if (home == 0 || home > last_home_) return false;
     buckets_.prefetch(number_of(key), lane);
     for (;;) {
       // E11: the node that stands for the item is seen.
@@ -248,7 +249,7 @@ class DeadlineQueue {
 
   // --- homes and nodes -----------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool is_own(Index node) const noexcept { return node <= capacity_; }
+  [[nodiscard]] bool is_own(Index node) const noexcept { return node <= last_home_; }
   [[nodiscard]] Index home_of(Index node) const noexcept {
     // Relaxed: whoever found the node in a bucket or ring has seen what its maker wrote.
     return is_own(node) ? node : cells_[node].home.load(std::memory_order_relaxed);
@@ -265,11 +266,25 @@ class DeadlineQueue {
 
   /// A free cell for a new item; 0 when full.
   [[nodiscard]] Index take_home(std::uint32_t lane) noexcept {
+    // Relaxed: a hint that items must be counted. It is set long before the last place is taken.
+    if (is_tight_.load(std::memory_order_relaxed) != 0 || !homes_.has_at_hand(lane)) [[unlikely]] {
+      if (!has_room()) return 0;
+    }
     const Index home = homes_.take(lane);
     // Relaxed: a hint.
     if (home != 0 || left_behind_.load(std::memory_order_relaxed) == 0) [[likely]]
       return home;
     return take_swept_home(lane);
+  }
+
+  /// Whether fewer items than `capacity` wait, where the pool does not say: it holds more cells, because threads keep
+  /// some. Every so many pushes of a thread come here, and all once fewer places are left than threads may keep.
+  [[nodiscard]] [[gnu::noinline]] bool has_room() noexcept {
+    if (at_hand_ == 0) return true;  // the pool says
+    const std::uint64_t waiting = tally_.left();
+    const std::uint64_t tight = Shape::lanes * at_hand_ * 2;
+    is_tight_.store(waiting + tight >= capacity_ ? 1 : 0, std::memory_order_relaxed);  // a hint, as above
+    return waiting < capacity_;
   }
 
   /// Drops stale nodes until one of them was a home.
@@ -851,7 +866,9 @@ class DeadlineQueue {
   const Index capacity_;
   const Quantiser quantise_;
   const std::uint64_t chunks_;
-  Cells<Atomic> cells_;  ///< 0: none; then the homes, then the spare nodes.
+  const Index at_hand_;    ///< Free cells that each thread may keep.
+  const Index last_home_;  ///< Homes are the cells 1 to this: the capacity, and what threads may keep.
+  Cells<Atomic> cells_;    ///< 0: none; then the homes, then the spare nodes.
   CellPool<Atomic, Shape::lanes> homes_;
   CellPool<Atomic, Shape::lanes> spares_;
   CalendarWindow<Atomic> window_;
@@ -862,6 +879,7 @@ class DeadlineQueue {
   Tally<Atomic, Shape::lanes> tally_;
   alignas(kNoFalseSharing) Atomic<std::uint64_t> moves_{0};
   alignas(kNoFalseSharing) Atomic<std::uint64_t> left_behind_{0};  ///< Stale nodes not yet dropped; a signed number.
+  Atomic<std::uint32_t> is_tight_{0};                              ///< Whether pushes count the items.
   Atomic<std::uint64_t> sweeps_{0};
   Atomic<std::uint64_t> swept_to_{0};                ///< The bucket at which the next sweep begins.
   std::array<Atomic<std::uint64_t>, 64> left_at_{};  ///< Buckets where nodes were left behind lately, + 1.
