@@ -20,7 +20,8 @@ say = @printf '\n== %s\n' "$(1)"
 BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
 	-type f -not -name '*.pyc' -not -name '_core*.so' 2>/dev/null)
 
-.PHONY: help demo test test-native test-asan test-tsan test-ubsan test-python stubs gates format wheel bench bench-full nightly sanitizers clean
+.PHONY: help demo test test-native test-asan test-tsan test-ubsan test-python stubs gates format wheel bench bench-full nightly \
+	nightly-native nightly-model nightly-stress sanitizers clean
 
 help: ## Say what each command does
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,7 +102,20 @@ bench-full: $(VENV)/.installed ## Every benchmark in full
 	@$(ENV) $(BIN)/python -m bench --full
 	@echo "make bench-full: done"
 
-nightly: $(VENV)/.installed sanitizers ## The long tests: nightly tier and the sanitizers
+# Each may take hours.
+nightly-native: nightly-model nightly-stress
+
+nightly-model: $(VENV)/.dependencies
+	$(call say,The model: 1000000 schedules of each scenario with every memory order weakened in turn)
+	@$(ENV) cmake --preset native --log-level=WARNING && cmake --build --preset native -- --quiet
+	@ZETA_MODEL_SCHEDULES=1000000 ZETA_MODEL_MUTANTS=all ctest --preset native -L interleave
+
+nightly-stress: $(VENV)/.dependencies
+	$(call say,The queues under stress: 1000000000 items under the thread sanitizer)
+	@$(ENV) cmake --preset tsan --log-level=WARNING && cmake --build --preset tsan -- --quiet
+	@ZETA_STRESS=1000000000 ctest --preset tsan -L stress --timeout 86400
+
+nightly: $(VENV)/.installed sanitizers nightly-native ## The long tests (hours): nightly tier, sanitizers, model, stress
 	$(call say,Nightly Python tests)
 	@$(BIN)/python -m pytest -q -m nightly || [ $$? -eq 5 ]
 	@echo "make nightly: passed"

@@ -365,7 +365,8 @@ class History {
       for (std::size_t j = 0; j < count_; ++j) {
         is_gone |= is_removal(ops_[j]) && ops_[j].item == other.item && is_before(ops_[j], push);
       }
-      if (!is_gone) ++held;
+      // A push that overlaps may have its slot in hand though the item has gone: it may still be moving it.
+      if (!is_gone || !is_before(other, push)) ++held;
     }
     // Any other call that overlaps this one may have a slot in its hands; a pop, all that it could free.
     for (std::size_t i = 0; i < count_; ++i) {

@@ -176,7 +176,7 @@ inline Verdict judge(const Suite& suite, const Mutant& mutant, std::uint64_t sch
   const pid_t child = fork();
   if (child == 0) {
     for (const int each : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGTERM}) std::signal(each, SIG_DFL);
-    alarm(600);
+    alarm(14'400);  // of a night; a mutant that never ends is killed by it
     Model model;
     model.weaken(mutant.weakening);
     std::uint64_t done = 0;

@@ -17,9 +17,6 @@
 
 namespace zeta::interleave {
 
-/// Of each scenario in a normal run; 10^6 at night (ZETA_MODEL_SCHEDULES). A queue's schedule has 100 to 400 steps.
-inline constexpr std::uint64_t kQueueSchedules = 20'000;
-
 /// One queue in one schedule. `Calls` says how its operations are called:
 ///   static Ticket push(Queue&, Key, Item, lane); static std::optional<Entry> pop(Queue&, lane);
 ///   static bool cancel(Queue&, Ticket, lane); static bool update(Queue&, Ticket, Key, lane);

@@ -125,9 +125,9 @@ class CalendarBuckets {
 
   /// Renews `seen` on failure.
   [[nodiscard]] static bool drop_to(Atomic<std::uint64_t>& at, Top& seen, Index below) noexcept {
-    // E10: who finds it gone sees why; and the cell that is on top instead is seen.
+    // E10: who finds it gone sees why. On failure: the cell that is on top instead is seen.
     return at.compare_exchange_strong(seen.head, changed(seen.head, below, below != 0 ? seen.head & kTold : 0),
-                                      std::memory_order_acq_rel, std::memory_order_acquire);
+                                      std::memory_order_release, std::memory_order_acquire);
   }
 
   [[nodiscard]] bool are_others_empty(std::uint64_t number, unsigned stack) const noexcept {

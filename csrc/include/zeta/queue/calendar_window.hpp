@@ -27,8 +27,9 @@ class CalendarWindow {
     std::uint64_t word = word_.load(std::memory_order_seq_cst);
     while ((word & kMoving) != 0) {
       const std::uint64_t halted = renewed(word & ~kMoving);
-      // E7: as above.
-      if (word_.compare_exchange_weak(word, halted, std::memory_order_seq_cst, std::memory_order_seq_cst)) break;
+      // Relaxed: the mover's own exchange fails whichever order this has; a later mover marks, and then looks at the
+      // roots, after the load above.
+      if (word_.compare_exchange_weak(word, halted, std::memory_order_relaxed, std::memory_order_relaxed)) break;
     }
     return first_of(word);
   }

@@ -131,14 +131,15 @@ class DeadlineQueue {
     const Index home = State::home_of(ticket);
     if (home == 0 || home > last_home_) return false;
     Atomic<std::uint64_t>& at = cells_[home].state;
-    std::uint64_t word = at.load(std::memory_order_acquire);  // E11: the node that stands for the item is seen
+    std::uint64_t word = at.load(std::memory_order_relaxed);  // checked by the exchange
     for (;;) {
       const State state{word};
       if (!state.is_named_by(ticket)) return false;
       const Index node = state.node();
-      const Key key = cells_[node].key.load(std::memory_order_relaxed);  // valid if the exchange succeeds
-      // E11: who finds it ended may use the cells again.
-      if (!at.compare_exchange_weak(word, state.ended().word(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+      const Key key = cells_[node].key.load(std::memory_order_relaxed);  // a hint where to drop the node
+      // E11: all that was done with an own cell that hangs nowhere is seen, before it is given back below.
+      if (!at.compare_exchange_weak(word, state.ended().word(), std::memory_order_acquire,
+                                    std::memory_order_relaxed)) {  // relaxed on failure: only retried
         continue;
       }
       tally_.went(lane);
@@ -301,11 +302,12 @@ class DeadlineQueue {
     if (!is_own(node)) [[unlikely]]
       return claim_spare(node, lane, entry);
     Cell<Atomic>& cell = cells_[node];
-    std::uint64_t word = cell.state.load(std::memory_order_acquire);  // E11: what came before the last change is seen
+    // Relaxed, here and in the exchange: while the item waits and stands for itself, its state is the one that it was
+    // born with, which came with the node; and nobody else uses the cell until it is given back.
+    std::uint64_t word = cell.state.load(std::memory_order_relaxed);
     while (State{word}.is_waiting() && State{word}.node() == node) {
-      // E11: as above, and who finds it ended may use the cell again.
-      if (!cell.state.compare_exchange_weak(word, State{word}.ended().unlinked().word(), std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
+      if (!cell.state.compare_exchange_weak(word, State{word}.ended().unlinked().word(), std::memory_order_relaxed,
+                                            std::memory_order_relaxed)) {
         continue;
       }
       // Relaxed: the cell is this thread's until it is given back.
@@ -326,16 +328,17 @@ class DeadlineQueue {
     // Relaxed: stable while the node is this thread's and the item waits; used only if the exchange succeeds.
     const Key key = key_of(node);
     const Item item = cells_[home].item.load(std::memory_order_relaxed);
-    std::uint64_t word = at.load(std::memory_order_acquire);  // E11: what came before the last change is seen
+    std::uint64_t word = at.load(std::memory_order_relaxed);  // checked by the exchange; a stale node stays stale
     for (;;) {
       const State state{word};
       if (standing(node, state) == Standing::kStale) {
         release(node, lane);
         return false;
       }
-      // E11: as above, and who finds it ended may use the cells again. When the node was pending, the one that stood
-      // for the item is left behind; its hop, which fails now, counts it.
-      if (!at.compare_exchange_weak(word, state.ended().word(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+      // E11: what was done with the own cell is seen, and who finds the item ended may use that cell again. When the
+      // node was pending, the one that stood for the item is left behind; its hop, which fails now, counts it.
+      if (!at.compare_exchange_weak(word, state.ended().word(), std::memory_order_acq_rel,
+                                    std::memory_order_relaxed)) {  // relaxed on failure: only retried
         continue;
       }
       tally_.went(lane);
@@ -376,8 +379,8 @@ class DeadlineQueue {
     const auto top = buckets_.top(number, stack);
     const Index node = top.cell();
     if (node == 0) return false;
-    // E11: what came before the last change is seen.
-    const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
+    // Relaxed: a node that is stale where it stands stays so, and the exchange says whether it still stands there.
+    const State state{cells_[home_of(node)].state.load(std::memory_order_relaxed)};
     if (standing(node, state) != Standing::kStale || !buckets_.drop(number, stack, top)) return false;
     release(node, lane);
     return true;
@@ -434,8 +437,8 @@ class DeadlineQueue {
     Atomic<std::uint64_t>& at = cells_[home].state;
     std::uint64_t word = state.word();
     // E11: the new node is seen by who sees the home.
-    while (!at.compare_exchange_weak(word, State{word}.moved_to(node).word(), std::memory_order_acq_rel,
-                                     std::memory_order_acquire)) {
+    while (!at.compare_exchange_weak(word, State{word}.moved_to(node).word(), std::memory_order_release,
+                                     std::memory_order_relaxed)) {  // relaxed on failure: looks what became of it
       if (State{word}.is_still(state)) continue;
       const bool helped = State{word}.is_waiting() && State{word}.node() == node;
       if (!helped) note_left_behind(1);
@@ -450,8 +453,8 @@ class DeadlineQueue {
   [[gnu::noinline]] bool rehome(Index home, State state, Key key, Key now, std::uint32_t lane) noexcept {
     for (;;) {
       if (hop(home, state, key, now, lane, lane) == Hop::kDone) return true;
-      // E11: what came before the last change is seen.
-      const State seen{cells_[home].state.load(std::memory_order_acquire)};
+      // Relaxed: checked by the exchange in hop; of the same life, what this thread wrote is all there is to see.
+      const State seen{cells_[home].state.load(std::memory_order_relaxed)};
       if (seen.generation() != state.generation() || !seen.is_waiting() || seen.node() != state.node()) return false;
       state = seen;
     }
@@ -553,7 +556,7 @@ class DeadlineQueue {
     // E12: as in hop.
     moves_.fetch_add(1, std::memory_order_release);
     // E11: as in hop.
-    (void)cells_[home].state.compare_exchange_strong(word, state.moved_to(node).word(), std::memory_order_acq_rel,
+    (void)cells_[home].state.compare_exchange_strong(word, state.moved_to(node).word(), std::memory_order_release,
                                                      std::memory_order_relaxed);  // relaxed on failure: looked at again
   }
 
@@ -651,8 +654,8 @@ class DeadlineQueue {
   [[nodiscard]] [[gnu::noinline]] bool find_late(std::uint32_t lane, Found& found) noexcept {
     while (late_.find(late_.begin(), found.place)) {
       const Index node = found.place.index();
-      // E11: what came before the last change is seen.
-      const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
+      // Relaxed: as in drop_stale.
+      const State state{cells_[home_of(node)].state.load(std::memory_order_relaxed)};
       found.where = Where::kLate;
       if (standing(node, state) != Standing::kStale) return true;
       if (late_.remove(found.place)) release(node, lane);
@@ -676,8 +679,8 @@ class DeadlineQueue {
     typename Ring::Place place;
     for (std::uint64_t at = aside_.begin(); aside_.find(at, place); at = place.position + 1) {
       const Index node = place.index();
-      // E11: what came before the last change is seen.
-      const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
+      // Relaxed: as in drop_stale.
+      const State state{cells_[home_of(node)].state.load(std::memory_order_relaxed)};
       if (standing(node, state) == Standing::kStale) {
         if (aside_.remove(place)) release(node, lane);
       } else if (found.where == Where::kNowhere || key_of(node) < earliest) {
@@ -759,8 +762,8 @@ class DeadlineQueue {
       const std::uint64_t number = hint.exchange(0, std::memory_order_relaxed);
       if (number == 0) continue;
       for (unsigned turn = 0; turn < Shape::bucket_stacks; ++turn) {
-        // E13: what the sweep before moved is seen.
-        const std::uint64_t epoch = sweeps_.load(std::memory_order_acquire);
+        // Relaxed: only the direction in which to move; the nodes are seen by their stacks.
+        const std::uint64_t epoch = sweeps_.load(std::memory_order_relaxed);
         dropped += clean(number - 1, epoch, now, lane);
         end_epoch(epoch);
       }
@@ -774,8 +777,7 @@ class DeadlineQueue {
 
   /// Sweeps from where the last sweep ended, at most to the window's end.
   [[nodiscard]] std::size_t sweep_on(Key now, std::uint32_t lane, std::size_t enough) noexcept {
-    // E13: as in sweep.
-    const std::uint64_t epoch = sweeps_.load(std::memory_order_acquire);
+    const std::uint64_t epoch = sweeps_.load(std::memory_order_relaxed);  // as in sweep
     const std::uint64_t start = window_.first() << kChunkBits;
     const std::uint64_t end = start + (chunks_ << kChunkBits);
     std::uint64_t from = swept_to_.load(std::memory_order_relaxed);  // a hint: a sweep may begin anywhere
@@ -795,9 +797,8 @@ class DeadlineQueue {
   }
 
   void end_epoch(std::uint64_t epoch) noexcept {
-    // E13: who sees the next epoch sees what was moved in this one.
-    (void)sweeps_.compare_exchange_strong(epoch, epoch + 1, std::memory_order_release,
-                                          std::memory_order_relaxed);  // relaxed on failure: another has ended it
+    // Relaxed: as in sweep; when it fails, another has ended it.
+    (void)sweeps_.compare_exchange_strong(epoch, epoch + 1, std::memory_order_relaxed, std::memory_order_relaxed);
   }
 
   [[nodiscard]] std::size_t sweep_ring(Ring& ring, std::uint32_t lane) noexcept {
@@ -805,8 +806,8 @@ class DeadlineQueue {
     typename Ring::Place found;
     for (std::uint64_t at = ring.begin(); ring.find(at, found); at = found.position + 1) {
       const Index node = found.index();
-      // E11: what came before the last change is seen.
-      const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
+      // Relaxed: as in drop_stale.
+      const State state{cells_[home_of(node)].state.load(std::memory_order_relaxed)};
       if (standing(node, state) != Standing::kStale || !ring.remove(found)) continue;
       release(node, lane);
       ++dropped;
@@ -828,8 +829,8 @@ class DeadlineQueue {
   [[nodiscard]] bool holds_stale(std::uint64_t number, unsigned stack) const noexcept {
     Index node = buckets_.top(number, stack).cell();
     for (Index steps = 0; node != 0 && steps < capacity_; ++steps) {
-      // E11: what came before the last change is seen.
-      const State state{cells_[home_of(node)].state.load(std::memory_order_acquire)};
+      // Relaxed: as all of this look.
+      const State state{cells_[home_of(node)].state.load(std::memory_order_relaxed)};
       if (standing(node, state) == Standing::kStale) return true;
       node = cells_[node].next.load(std::memory_order_relaxed);  // a look without a promise
     }
@@ -841,8 +842,7 @@ class DeadlineQueue {
   [[nodiscard]] std::size_t empty_into_next(std::uint64_t number, unsigned stack, std::uint64_t epoch, Key now,
                                             std::uint32_t lane) noexcept {
     std::size_t dropped = 0;
-    // E13: as in sweep.
-    while (sweeps_.load(std::memory_order_acquire) == epoch) {
+    while (sweeps_.load(std::memory_order_relaxed) == epoch) {  // as in sweep
       const Index node = buckets_.top(number, stack).cell();
       if (node == 0) break;
       if (drop_stale(number, stack, lane)) {

@@ -36,30 +36,30 @@ class IndexRing {
 
   /// Whether nothing is in it; a hint to any thread that did not take part in emptying it.
   [[nodiscard]] bool is_empty() const noexcept {
-    // E2: who sees a tail sees what was appended before it.
-    const std::uint64_t tail = tail_.load(std::memory_order_acquire);
+    // Relaxed: only compared; who then looks for an index does so by `find`.
+    const std::uint64_t tail = tail_.load(std::memory_order_relaxed);
     return begin() == tail;
   }
 
   /// False when the ring is full.
   [[nodiscard]] bool append(Index index) noexcept {
     for (;;) {
-      // E2: the places before the tail are seen as written.
-      std::uint64_t tail = tail_.load(std::memory_order_acquire);
+      const std::uint64_t tail = tail_.load(std::memory_order_relaxed);  // the place's turn says whether it is still so
       const auto used = static_cast<std::int64_t>(tail - begin());
       if (used < 0) continue;  // the head has passed this tail meanwhile
       if (static_cast<std::uint64_t>(used) > mask_) return false;
       Atomic<std::uint64_t>& place = places_[tail & mask_];
       std::uint64_t word = place.load(std::memory_order_relaxed);  // checked by the exchange
-      if (turn_of(word) != turn_at(tail)) {
-        // E4: hands over what the index names.
-        if (place.compare_exchange_strong(word, turn_at(tail) << 32U | index, std::memory_order_release,
-                                          std::memory_order_relaxed)) {  // relaxed on failure: looks again
-          advance(tail_, tail);
-          return true;
-        }
-      } else {
+      if (turn_of(word) == turn_at(tail)) {
         advance(tail_, tail);  // written by another that has not yet said so
+        continue;
+      }
+      if (turn_of(word) != turn_before(tail)) continue;  // an old look at the tail or at the place
+      // E4: hands over what the index names.
+      if (place.compare_exchange_strong(word, turn_at(tail) << 32U | index, std::memory_order_release,
+                                        std::memory_order_relaxed)) {  // relaxed on failure: looks again
+        advance(tail_, tail);
+        return true;
       }
     }
   }
@@ -67,11 +67,11 @@ class IndexRing {
   /// The first written place at or after `position` that still holds an index; false when there is none.
   [[nodiscard]] bool find(std::uint64_t position, Place& found) noexcept {
     for (;; ++position) {
-      // E2: as in append.
-      std::uint64_t tail = tail_.load(std::memory_order_acquire);
+      // E2: the places before the tail are seen as written.
+      const std::uint64_t tail = tail_.load(std::memory_order_acquire);
       const std::uint64_t head = begin();
       if (static_cast<std::int64_t>(position - head) < 0) position = head;
-      // E4: what the index names is seen.
+      // E4: what the index names is seen. E14: or where it went.
       const std::uint64_t word = places_[position & mask_].load(std::memory_order_acquire);
       if (static_cast<std::int64_t>(position - tail) >= 0) {
         if (position != tail || turn_of(word) != turn_at(tail)) {
@@ -89,15 +89,16 @@ class IndexRing {
 
   /// The position before which nothing is left.
   [[nodiscard]] std::uint64_t begin() const noexcept {
-    return head_.load(std::memory_order_acquire);  // E3: the places before it have been emptied
+    return head_.load(std::memory_order_acquire);  // E3: where that went which stood before it is seen
   }
 
   /// Empties a place. True for exactly one caller of each place: the index is then the caller's.
   [[nodiscard]] bool remove(const Place& found) noexcept {
     Atomic<std::uint64_t>& place = places_[found.position & mask_];
     std::uint64_t word = found.word;
-    // E4: what the index names is seen, also of a place found by a load long ago.
-    const bool won = place.compare_exchange_strong(word, found.word >> 32U << 32U, std::memory_order_acquire,
+    // E14: who finds the place emptied sees where the index went. (It is emptied only of the word that `find`
+    // acquired.)
+    const bool won = place.compare_exchange_strong(word, found.word >> 32U << 32U, std::memory_order_release,
                                                    std::memory_order_relaxed);  // relaxed on failure: another has it
     pass_emptied();
     return won;
@@ -106,8 +107,7 @@ class IndexRing {
   /// How many places lie between the first and the last, emptied ones included.
   [[nodiscard]] std::uint64_t span() const noexcept {
     const std::uint64_t head = begin();
-    // E2: as in append.
-    const std::uint64_t tail = tail_.load(std::memory_order_acquire);
+    const std::uint64_t tail = tail_.load(std::memory_order_relaxed);  // a number only
     return static_cast<std::int64_t>(tail - head) > 0 ? tail - head : 0;
   }
   [[nodiscard]] std::uint64_t places() const noexcept { return mask_ + 1; }
@@ -115,17 +115,17 @@ class IndexRing {
  private:
   void pass_emptied() noexcept {
     for (;;) {
-      std::uint64_t head = begin();
-      // E2: as in append.
-      if (head == tail_.load(std::memory_order_acquire)) return;
-      const std::uint64_t word = places_[head & mask_].load(std::memory_order_relaxed);  // emptied in its turn, or not
+      const std::uint64_t head = begin();
+      if (head == tail_.load(std::memory_order_relaxed)) return;  // only compared: the place's turn says the rest
+      // E14: where the index went, for E3.
+      const std::uint64_t word = places_[head & mask_].load(std::memory_order_acquire);
       if (turn_of(word) != turn_at(head) || static_cast<Index>(word) != 0) return;
       advance(head_, head);
     }
   }
 
   void advance(Atomic<std::uint64_t>& end, std::uint64_t from) noexcept {
-    // E2 (tail): the place has been written. E3 (head): it has been emptied.
+    // E2 (tail): the places before it have been written. E3 (head): they have been emptied.
     (void)end.compare_exchange_strong(from, from + 1, std::memory_order_release,
                                       std::memory_order_relaxed);  // relaxed on failure: another has moved it
   }
@@ -133,6 +133,9 @@ class IndexRing {
   /// Turns count from 1, so that a place that was never written is in none.
   [[nodiscard]] std::uint64_t turn_at(std::uint64_t position) const noexcept {
     return ((position >> turn_shift_) + 1) & 0xFFFFFFFFU;
+  }
+  [[nodiscard]] std::uint64_t turn_before(std::uint64_t position) const noexcept {
+    return (turn_at(position) - 1) & 0xFFFFFFFFU;
   }
   [[nodiscard]] static constexpr std::uint64_t turn_of(std::uint64_t word) noexcept { return word >> 32U; }
 

@@ -60,11 +60,11 @@ class OccupancyTree {
     if (root_bits == 0) root_bits = static_cast<std::uint32_t>(load_root(++root));
     if (root_bits == 0) return false;
     const std::uint64_t mid_number = (root << kFanBits) | static_cast<unsigned>(std::countr_zero(root_bits));
-    // E5: what is below the bits is seen.
-    const auto mid_bits = static_cast<std::uint32_t>(mids_[mid_number & mid_mask_].load(std::memory_order_acquire));
+    // Relaxed: a leaf older than its bit shows less than it might, which is for `find` to settle.
+    const auto mid_bits = static_cast<std::uint32_t>(mids_[mid_number & mid_mask_].load(std::memory_order_relaxed));
     if (mid_bits == 0) return false;
     const std::uint64_t leaf_number = (mid_number << kFanBits) | static_cast<unsigned>(std::countr_zero(mid_bits));
-    // E5: as above.
+    // E5: what is below the bits is seen.
     const std::uint64_t leaf = leaves_[leaf_number & leaf_mask_].load(std::memory_order_acquire);
     if (static_cast<std::uint32_t>(leaf) == 0) return false;
     spot = Spot{(leaf_number << kFanBits) | static_cast<unsigned>(std::countr_zero(leaf)), leaf};
@@ -117,14 +117,14 @@ class OccupancyTree {
   /// bucket empty after that.
   void retire(const Spot& spot) noexcept {
     const std::uint64_t bucket = spot.number & mask_;
-    // E6: read before the leaf is emptied below, not after.
-    const std::uint64_t mid_word = mids_[bucket >> (2 * kFanBits)].load(std::memory_order_acquire);
+    // Relaxed: read before the leaf is emptied below, by the release there (E6).
+    const std::uint64_t mid_word = mids_[bucket >> (2 * kFanBits)].load(std::memory_order_relaxed);
     if (!clear(leaves_[bucket >> kFanBits], spot.leaf_word, bucket)) return;
     if ((spot.leaf_word & kBits) != bit_of(bucket)) return;
     // The leaf is empty now: clear its bit above, by the word from before it became so.
     Atomic<std::uint64_t>& root = roots_[bucket >> kRootBits].root_word;
-    // E6: read before the mid is emptied below, not after.
-    const std::uint64_t seen_root = root.load(std::memory_order_acquire);
+    // Relaxed: read before the mid is emptied below, by the release there (E6).
+    const std::uint64_t seen_root = root.load(std::memory_order_relaxed);
     if ((mid_word & bit_of(bucket >> kFanBits)) == 0) return;
     if (!clear(mids_[bucket >> (2 * kFanBits)], mid_word, bucket >> kFanBits)) return;
     if ((mid_word & kBits) == bit_of(bucket >> kFanBits)) (void)clear(root, seen_root, bucket >> (2 * kFanBits));
@@ -165,7 +165,8 @@ class OccupancyTree {
     std::uint64_t shown = 0;
     do {
       shown = (word | bit_of(number)) + kVersion;
-      // E5: publishes what is below the bit; and, by `told`, sees that the level above was announced to. E6: see clear.
+      // E5: publishes what is below the bit; and, by `told`, sees that the level above was announced to. E6: who
+      // cleared the word has read the one above before this thread changes it.
     } while (!at.compare_exchange_weak(word, shown, std::memory_order_acq_rel,
                                        std::memory_order_relaxed));  // relaxed on failure: only retried
     return shown;
@@ -188,8 +189,8 @@ class OccupancyTree {
   static bool clear(Atomic<std::uint64_t>& at, std::uint64_t word, std::uint64_t number) noexcept {
     std::uint64_t cleared = word & ~bit_of(number);
     if ((cleared & kBits) == 0) cleared &= ~kTold;
-    // E5: who finds it cleared sees why. E6: this word is cleared before the one above it, not after.
-    return at.compare_exchange_strong(word, cleared, std::memory_order_acq_rel,
+    // E5: who finds it cleared sees why. E6: the word above has been read before this one is cleared.
+    return at.compare_exchange_strong(word, cleared, std::memory_order_release,
                                       std::memory_order_relaxed);  // relaxed on failure: left to the next who passes
   }
 

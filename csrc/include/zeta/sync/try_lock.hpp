@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "zeta/core/lazy_zeros.hpp"
+
 namespace zeta::sync {
 
 /// What a thread does between two looks at something that another thread is about to change: by turns it rests for a
@@ -12,9 +14,13 @@ namespace zeta::sync {
 /// It looks seldom: a look takes the cache line from the thread that works on it, and a holder that is left alone does
 /// several turns in a row with everything in its cache. Two threads that push and pop get three times as much done as
 /// with a look at each pause.
+///
+/// Over a model of atomics there is nothing to wait for: the next look is a step at which another thread may run.
+template <template <class> class Atomic = std::atomic>
 class SpinWait {
  public:
   void once() noexcept {
+    if constexpr (!kIsStdAtomic<Atomic>) return;
     has_rested_ = !has_rested_;
     if (has_rested_) {
       for (int i = 0; i < kPauses; ++i) pause();
@@ -50,7 +56,7 @@ class TryLock {
   }
 
   void lock() noexcept {
-    for (SpinWait wait; !try_lock();) wait.once();
+    for (SpinWait<Atomic> wait; !try_lock();) wait.once();
   }
 
   /// Holder only.
