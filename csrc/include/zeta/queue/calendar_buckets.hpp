@@ -14,8 +14,7 @@ namespace zeta::queue {
 /// Lock-free: a thread stopped anywhere stops nobody, and a cell whose `link` has returned is found by every search.
 ///
 /// Stacks are Treiber's (IBM RJ 5118, 1986), one per group of threads so that they seldom meet. The head's `told` flag
-/// says that the bucket was announced to the tree after the stack last became non-empty, as in OccupancyTree; it is set
-/// by the second who finds the stack without it, since a lone cell is often gone before anybody joins it.
+/// says that the bucket was announced to the tree after the stack last became non-empty, as in OccupancyTree.
 template <template <class> class Atomic, unsigned kFanBits, unsigned kStacks>
 class CalendarBuckets {
   static_assert((kStacks & (kStacks - 1)) == 0);
@@ -62,11 +61,9 @@ class CalendarBuckets {
                                        std::memory_order_relaxed));  // relaxed on failure: only retried
     if ((linked & kTold) != 0) return;
     tree_.announce(number);
-    if ((seen & kCell) != 0) {
-      // E10: who sees `told` sees the announcement.
-      (void)at.compare_exchange_strong(linked, linked | kTold, std::memory_order_release,
-                                       std::memory_order_relaxed);  // relaxed on failure: the next one tells
-    }
+    // E10: who sees `told` sees the announcement.
+    (void)at.compare_exchange_strong(linked, linked | kTold, std::memory_order_release,
+                                     std::memory_order_relaxed);  // relaxed on failure: the next one tells
   }
 
   /// Takes a cell from any stack of the bucket, this thread's first: the cell, or 0 when the bucket is empty. Asks
