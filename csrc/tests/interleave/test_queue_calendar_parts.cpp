@@ -409,7 +409,9 @@ const Suite& suite() {
                                          {"nothing left before the window", nothing_left_before},
                                          {"what the mover saw", what_the_mover_saw},
                                          {"lowered and raised", lowered_and_raised}},
-                           .argued = {}};
+                           .argued = {{"CellPool::pop_some compare_exchange E1 -acquire",
+                                       "docs/memory_model.md, argued equivalents: the head it compares with was "
+                                       "acquired"}}};
   return suite;
 }
 

@@ -126,8 +126,8 @@ class CellPool {
         last = below;
         below = cells_[last].next.load(std::memory_order_relaxed);  // checked by the exchange
       }
-      // E1: as above, for the head that a failed exchange has seen. Relaxed on success: it is the head already seen.
-      if (free.compare_exchange_weak(head, changed(head, below), std::memory_order_relaxed,
+      // E1: as above, for the head that a failed exchange has seen.
+      if (free.compare_exchange_weak(head, changed(head, below), std::memory_order_acquire,
                                      std::memory_order_acquire)) {
         cells_[last].next.store(0, std::memory_order_relaxed);  // this thread's alone until it is given back
         return top;
