@@ -1,4 +1,5 @@
-// A long run of one thread takes no memory beyond what its beginning took.
+// A long run of one thread takes no memory beyond what its beginning took. Under sanitizers, which keep memory of their
+// own, it is a short one, and only what waits is checked.
 
 #include <doctest/doctest.h>
 
@@ -14,6 +15,13 @@ using queue::Ticket;
 
 namespace {
 
+#if defined(ZETA_SANITIZED)
+constexpr bool kSanitized = true;
+constexpr std::size_t kLess = 100;
+#else
+constexpr bool kSanitized = false;
+constexpr std::size_t kLess = 1;
+#endif
 constexpr std::size_t kQueued = 10'000;
 constexpr std::size_t kFewPages = 256 * 1024;
 
@@ -47,10 +55,10 @@ TEST_CASE("a calendar takes no more memory after a long run than after its begin
         [&](Ticket ticket, Key key, Key now) { (void)queue.update(ticket, key, now); },
         [&](Ticket ticket) { return queue.cancel(ticket); });
   };
-  go(6'000'000);  // once round the calendar, so that every bucket has been used
+  go(6'000'000 / kLess);  // once round the calendar, so that every bucket has been used
   const std::size_t before = test::resident_bytes();
-  go(test::items_in_all());
-  CHECK(test::resident_bytes() <= before + kFewPages);
+  go(test::items_in_all() / kLess);
+  if (!kSanitized) CHECK(test::resident_bytes() <= before + kFewPages);
   CHECK(queue.size() == kQueued);
 }
 
@@ -64,9 +72,9 @@ TEST_CASE("a heap takes no more memory after a long run than after its beginning
         [&](Ticket ticket, Key key, Key) { (void)queue.update(ticket, key); },
         [&](Ticket ticket) { return queue.cancel(ticket); });
   };
-  go(1'000'000);
+  go(1'000'000 / kLess);
   const std::size_t before = test::resident_bytes();
-  go(test::items_in_all());
-  CHECK(test::resident_bytes() <= before + kFewPages);
+  go(test::items_in_all() / kLess);
+  if (!kSanitized) CHECK(test::resident_bytes() <= before + kFewPages);
   CHECK(queue.size() == kQueued);
 }
