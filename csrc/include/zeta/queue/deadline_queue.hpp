@@ -62,8 +62,8 @@ struct CalendarShape {
 ///
 /// A pop may pass over an item that another thread is moving by `update`, or that an unfinished pop has just taken.
 ///
-/// "Full": `capacity` items wait, those of unfinished operations included. "Empty": no item whose push
-/// had returned before the pop began was left when it ended.
+/// "Full": `capacity` items wait, those of unfinished operations included. "Empty": no item whose push had returned
+/// before the pop began was left when it ended.
 template <template <class> class Atomic = std::atomic, class Shape = CalendarShape>
 class DeadlineQueue {
   using State = TicketState<Shape::generation_bits>;
@@ -72,10 +72,13 @@ class DeadlineQueue {
   using Ring = IndexRing<Atomic>;
 
  public:
-  static constexpr std::size_t kMostCapacity = (State::kMostNodes - Shape::extra_spares) / 3;
+  /// What a node's number can name: a home and two spares for each item, and the cells of unfinished operations.
+  static constexpr std::size_t kMostCapacity =
+      (State::kMostNodes - Shape::extra_spares - Shape::lanes * CellPool<Atomic, Shape::lanes>::kMostAtHand) / 3;
 
   /// Throws std::invalid_argument unless 1 <= capacity <= kMostCapacity and 1 <= quantum <= horizon. Memory is taken
-  /// from the kernel as it is used: at most 96 + 16 bytes an item of capacity, and 16 bytes a quantum of the horizon.
+  /// from the kernel as it is used: at most 96 bytes an item of capacity, 192 more where keys before or beyond the
+  /// window fill the rings, and 16 a quantum of the horizon.
   DeadlineQueue(std::size_t capacity, Key quantum_ns, Key horizon_ns)
       : capacity_{checked(capacity, quantum_ns, horizon_ns)},
         quantise_{quantum_ns},
