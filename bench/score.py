@@ -141,6 +141,7 @@ class _Choice:
         self._chosen = -2
 
     def _choose(self) -> int:
+        """The contender's own: the number of the chosen replica."""
         raise NotImplementedError
 
     def run(self, operations: int) -> Floats:

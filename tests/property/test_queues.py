@@ -56,6 +56,7 @@ class QueueMachine(RuleBasedStateMachine):
         return False
 
     def check_taken(self, key: int, item: int, *, feasible_first: bool) -> None:
+        """Whether the queue may hand out this one: each kind has an order of its own."""
         raise NotImplementedError
 
     # The oracle.

@@ -104,7 +104,7 @@ class DeadlineQueue {
     // E11: who still looks at the cell for its last item sees this one's key with its state.
     cell.state.store(state.word(), std::memory_order_release);
     tally_.came(lane);
-    if (!place<true>(home, number_of(key), now, lane, lane)) (void)rehome(home, state, key, now, lane);
+    if (!place<true>(home, number_of(key), now, lane, lane)) rehome(home, state, key, now, lane);
     return state.ticket(home);
   }
 
@@ -453,12 +453,14 @@ class DeadlineQueue {
   }
 
   /// Places an item again that `place` has linked where not every search finds it, unless somebody has found it.
-  [[gnu::noinline]] bool rehome(Index home, State state, Key key, Key now, std::uint32_t lane) noexcept {
+  [[gnu::noinline]] void rehome(Index home, State state, Key key, Key now, std::uint32_t lane) noexcept {
     for (;;) {
-      if (hop(home, state, key, now, lane, lane) == Hop::kDone) return true;
+      const Hop outcome = hop(home, state, key, now, lane, lane);
+      if (outcome == Hop::kDone) return;
+      sweep_if_due(now, lane, outcome == Hop::kNoSpare);
       // Relaxed: checked by the exchange in hop; of the same life, what this thread wrote is all there is to see.
       const State seen{cells_[home].state.load(std::memory_order_relaxed)};
-      if (seen.generation() != state.generation() || !seen.is_waiting() || seen.node() != state.node()) return false;
+      if (seen.generation() != state.generation() || !seen.is_waiting() || seen.node() != state.node()) return;
       state = seen;
     }
   }
