@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from zeta.sim.traces import EMBEDDED_NAME, Trace
+from zeta.traces import EMBEDDED_NAME, Trace
 
 __all__ = ["Unavailable", "measure"]
 

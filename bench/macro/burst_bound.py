@@ -33,8 +33,8 @@ from zeta.engine_tables import serving_constants, step_table
 from zeta.scheduler import resolve
 from zeta.sim.measures import RequestTimes, backlog_absorbed_s
 from zeta.sim.replay import play
-from zeta.sim.traces import Trace
 from zeta.sim.workload import Burst, FloatArray, Rules, Workload, build_workload
+from zeta.traces import Trace
 
 __all__ = ["main"]
 

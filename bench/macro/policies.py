@@ -23,8 +23,8 @@ from zeta.sim.fleet import build_fleet
 from zeta.sim.measures import attainment, backlog_absorbed_s
 from zeta.sim.replay import highest_load, play
 from zeta.sim.results import paired_lower_bound
-from zeta.sim.traces import Trace, TraceChunk
 from zeta.sim.workload import Burst, MixRule, Rules, Workload, build_workload
+from zeta.traces import Trace, TraceChunk
 
 __all__ = ["main"]
 

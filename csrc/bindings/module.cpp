@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_sched_config(module);
   zeta::bindings::bind_sched(module);
   zeta::bindings::bind_score(module);
+  zeta::bindings::bind_forecast(module);
   zeta::bindings::bind_sim(module);
   zeta::bindings::bind_replay(module);
 }

@@ -30,6 +30,8 @@ __all__: list[str] = [
     "SuitabilityWeights",
     "build_info",
     "choose_replica",
+    "forecast_dataset",
+    "forecast_layout",
     "latest_start_ns",
     "octave_knot",
     "replay_log",
@@ -1045,6 +1047,51 @@ def choose_replica(
     Notes
     -----
     Keeps nothing and changes nothing: the caller adds what it places to `load_s` and takes it from `room`.
+    """
+
+def forecast_dataset(
+    rates: typing.Any,
+    is_gap: typing.Any = None,
+    *,
+    bin_s: typing.SupportsFloat | typing.SupportsIndex,
+    target: str = "arrivals",
+    arrival_rates: typing.Any = None,
+    start_s: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    horizon_bins: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None,
+) -> tuple:
+    """
+    Features, targets and scale after each bin of a series.
+
+    Parameters
+    ----------
+    rates : ndarray of float64, shape (n,)
+        Mean rate in each bin: requests per second, or GPU-seconds per second.
+    is_gap : ndarray of uint8, shape (n,), optional
+        Not 0 where a bin is missing.
+    bin_s : float
+        Length of a bin in seconds.
+    target : {"arrivals", "work"}
+        What `rates` is.
+    arrival_rates : ndarray of float64, shape (n,), optional
+        Requests per second of the same model, where `rates` is work.
+    start_s : float, optional
+        When the first bin begins, in seconds from a Monday's midnight; None where the wall clock is not known.
+    horizon_bins : sequence of int, optional
+        By default those of `forecast_layout`.
+
+    Returns
+    -------
+    features : ndarray of float32, shape (n, features)
+        What a net reads at the end of each bin.
+    targets : ndarray of float64, shape (n, horizons)
+        Mean rate over the bins that follow; NaN where they are not complete or one of them is missing.
+    scale : ndarray of float64, shape (n,)
+        A net's outputs are multiples of it.
+    """
+
+def forecast_layout() -> dict:
+    """
+    The windows, horizons and quantiles of a forecast, and the number of a net's inputs and outputs.
     """
 
 def latest_start_ns(

@@ -12,8 +12,8 @@ import pytest
 from zeta.config import Config, Order, Policy, default_fleet
 from zeta.sim.fleet import SimulatedFleet, build_fleet
 from zeta.sim.replay import Played, play
-from zeta.sim.traces import Trace, TraceChunk
 from zeta.sim.workload import Rules, Workload, build_workload
+from zeta.traces import Trace, TraceChunk
 
 Play = Callable[..., Played]
 

@@ -14,7 +14,7 @@ import dataclasses, json
 from zeta.config import default_fleet
 from zeta.sim.fleet import build_fleet
 from zeta.sim.replay import play
-from zeta.sim.traces import Trace
+from zeta.traces import Trace
 from zeta.sim.workload import Burst, Rules, build_workload
 
 rows, config = Trace.embedded().read(), default_fleet()

@@ -13,8 +13,8 @@ from zeta.config import ADMISSIONS, ORDERS, POLICIES
 from zeta.sim.fleet import SimulatedFleet
 from zeta.sim.measures import RequestTimes
 from zeta.sim.replay import Played
-from zeta.sim.traces import TraceChunk
 from zeta.sim.workload import MIX_RULES, Burst, Workload
+from zeta.traces import TraceChunk
 
 S = 1_000_000_000
 LOADS = (0.5, 1.5, 3.0)

@@ -15,8 +15,8 @@ from zeta.sim.measures import attainment
 from zeta.sim.replay import Played, highest_load, run_replay
 from zeta.sim.results import Run
 from zeta.sim.spec import ReplaySpec
-from zeta.sim.traces import TraceChunk
 from zeta.sim.workload import Burst, Workload
+from zeta.traces import TraceChunk
 
 Build = Callable[..., Workload]
 Play = Callable[..., Played]

@@ -11,8 +11,8 @@ from zeta.errors import ConfigError
 from zeta.sim.measures import Ticks
 from zeta.sim.replay import Played, share_response_of
 from zeta.sim.spec import ReplaySpec
-from zeta.sim.traces import TraceChunk
 from zeta.sim.workload import Burst, Workload
+from zeta.traces import TraceChunk
 
 EVEN = 1.0 / 3.0
 

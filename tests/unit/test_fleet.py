@@ -11,8 +11,8 @@ import pytest
 from zeta.config import Config, Device, Model, Replica, default_fleet
 from zeta.errors import ConfigError
 from zeta.sim.fleet import build_fleet
-from zeta.sim.traces import Trace
 from zeta.sim.workload import Rules, Workload, build_workload
+from zeta.traces import Trace
 
 KIND = "h200-sxm-141gb"
 

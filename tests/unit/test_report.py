@@ -12,7 +12,7 @@ import pytest
 from zeta.errors import MissingExtraError
 from zeta.sim import report
 from zeta.sim.results import ReplayResult, ReplaySeries, Run
-from zeta.sim.traces import BadRow, TraceSummary
+from zeta.traces import BadRow, TraceSummary
 
 
 def run_of(policy: str, order: str, seed: int, attainment: float, **given: object) -> Run:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from zeta.errors import MissingExtraError, TraceError
-from zeta.sim.traces import Trace, TraceChunk
-from zeta.sim.traces import _trace as trace_module
+from zeta.traces import Trace, TraceChunk
+from zeta.traces import _trace as trace_module
 
 
 def written(folder: Path, name: str, text: str) -> Trace:

@@ -14,8 +14,8 @@ from zeta.config import Config, default_fleet
 from zeta.errors import ConfigError, TraceError
 from zeta.sim._random import below, draws, splitmix64
 from zeta.sim.spec import ReplaySpec
-from zeta.sim.traces import Trace, TraceChunk
 from zeta.sim.workload import MIX_RULES, Burst, Rules, Workload, build_workload, compressed, read_complexities
+from zeta.traces import Trace, TraceChunk
 
 FLEET = default_fleet()
 S = 1_000_000_000

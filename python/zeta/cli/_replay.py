@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from zeta import config
 from zeta.errors import ConfigError
 from zeta.sim.spec import DEFAULT_FLEET_NAME, ReplaySpec
-from zeta.sim.traces import EMBEDDED_NAME
 from zeta.sim.workload import MIX_RULES, SLO_RULES, TIE_RULES, Burst
+from zeta.traces import EMBEDDED_NAME
 
 if TYPE_CHECKING:
     from zeta.cli._shared import Commands

@@ -18,8 +18,8 @@ from zeta.sim.measures import RequestTimes, Ticks, attainment, backlog_absorbed_
 from zeta.sim.response import ShareResponse, share_response
 from zeta.sim.results import ModelTick, ReplayResult, ReplaySeries, Run, Tick, TickWriter
 from zeta.sim.spec import Progress, ReplaySpec
-from zeta.sim.traces import Trace, TraceChunk
 from zeta.sim.workload import FloatArray, Workload, build_workload, model_of, read_complexities
+from zeta.traces import Trace, TraceChunk
 
 __all__ = ["DRAIN_S", "Played", "highest_load", "play", "run_replay", "share_response_of"]
 

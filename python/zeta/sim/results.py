@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeta.config import Admission, Order, Policy
-from zeta.sim.traces import TraceSummary
+from zeta.traces import TraceSummary
 
 __all__ = [
     "ModelTick",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zeta.config import Config
 from zeta.errors import ConfigError, TraceError
 from zeta.sim._random import below, draws
-from zeta.sim.traces import TraceChunk, TraceSummary, read_column
+from zeta.traces import TraceChunk, TraceSummary, read_column
 
 __all__ = [
     "MIX_RULES",

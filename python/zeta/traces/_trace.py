@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeta.errors import TraceError
-from zeta.sim.traces._columns import IntArray, TraceChunk
-from zeta.sim.traces._forms import recognise
-from zeta.sim.traces._sources import Block, open_source
-from zeta.sim.traces._values import Columns, Refusal
+from zeta.traces._columns import IntArray, TraceChunk
+from zeta.traces._forms import recognise
+from zeta.traces._sources import Block, open_source
+from zeta.traces._values import Columns, Refusal
 
 __all__ = ["EMBEDDED_NAME", "BadRow", "Trace", "TraceSummary", "read_column"]
 

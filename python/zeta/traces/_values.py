@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeta.sim.traces._columns import FloatArray, IntArray, TraceChunk
-from zeta.sim.traces._forms import Form
+from zeta.traces._columns import FloatArray, IntArray, TraceChunk
+from zeta.traces._forms import Form
 
 __all__ = ["Columns", "Refusal", "Vocabulary"]
 
