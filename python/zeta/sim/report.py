@@ -1,13 +1,8 @@
-"""A replay's results for people: the rows of its table, and one HTML page with a section for each run.
-
-The page is one file that asks nothing of the network: plotly.js stands in it once (4.5 MB), which buys zooming into a
-day, and plotly already comes with the extra ``cli``.
-"""
+"""A replay's results for people: the rows of its table, and one HTML page with a section for each run."""
 
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from zeta.errors import MissingExtraError
+from zeta._page import COLOURS, html_figure, html_table, need_plotly, write_page
 from zeta.sim.results import FloatArray, ReplayResult, ReplaySeries, Run, paired_lower_bound, spread
 
 __all__ = ["comparison_lines", "heading_lines", "need_plotly", "summary_rows", "write_html"]
 
 MOST_BINS = 2000
 """Longer series are thinned to this before they are drawn: more points than a screen has pixels."""
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 
 
 def heading_lines(result: ReplayResult) -> list[str]:
@@ -88,20 +80,6 @@ def comparison_lines(result: ReplayResult) -> list[str]:
     return lines
 
 
-def need_plotly() -> None:
-    """Checks that a page can be drawn, before anything long begins.
-
-    Raises
-    ------
-    MissingExtraError
-        If plotly is not installed.
-    """
-    import importlib.util
-
-    if importlib.util.find_spec("plotly") is None:
-        raise MissingExtraError("the HTML report", ["plotly"], "cli")
-
-
 def write_html(result: ReplayResult, path: str | Path) -> None:
     """Writes one self-contained page: the summary, then backlog, shares, TTFT and attainment over time for each run.
 
@@ -113,26 +91,16 @@ def write_html(result: ReplayResult, path: str | Path) -> None:
         If plotly is not installed.
     """
     need_plotly()
-    from plotly.offline import get_plotlyjs
-
     drawn = [_thinned(series) for series in result.series]
     scale = _Scale(drawn)
-    names = [f"{series.label}, seed {series.seed}" for series in drawn]
-    links = " · ".join(f'<a href="#run{at}">{html.escape(name)}</a>' for at, name in enumerate(names))
-    sections = [
-        f'<section id="run{at}"><h2>{html.escape(name)}</h2>{_figure(series, scale)}</section>'
-        for at, (name, series) in enumerate(zip(names, drawn, strict=True))
-    ]
-    page = _PAGE.format(
-        title=html.escape(f"zeta replay: {result.trace}"),
-        plotly=get_plotlyjs(),
-        heading="".join(f"<p>{html.escape(line)}</p>" for line in heading_lines(result)),
-        table=_html_table(result),
-        comparison="".join(f"<p>{html.escape(line)}</p>" for line in comparison_lines(result)),
-        links=f"<nav>{links}</nav>" if len(names) > 1 else "",
-        sections="".join(sections),
+    write_page(
+        path,
+        title=f"zeta replay: {result.trace}",
+        heading=heading_lines(result),
+        table=html_table(*summary_rows(result)),
+        sections=[(f"{series.label}, seed {series.seed}", _figure(series, scale)) for series in drawn],
+        remarks=comparison_lines(result),
     )
-    Path(path).write_text(page, encoding="utf-8")
 
 
 def _mean(figure: Callable[[Run], float | None], form: str) -> Callable[[Sequence[Run]], str]:
@@ -152,13 +120,6 @@ def _attainment(runs: Sequence[Run]) -> str:
 
 def _by_model(model: str) -> Callable[[Sequence[Run]], str]:
     return _mean(lambda run: run.attainment_by_model.get(model), "{:.4f}")
-
-
-def _html_table(result: ReplayResult) -> str:
-    names, rows = summary_rows(result)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 class _Scale:
@@ -204,7 +165,7 @@ def _figure(series: ReplaySeries, scale: _Scale) -> str:
         named.add(model)
         figure.add_trace(trace, row=row, col=1)
 
-    for model, colour in zip(series.waiting, itertools.cycle(_COLOURS), strict=False):
+    for model, colour in zip(series.waiting, itertools.cycle(COLOURS), strict=False):
         draw(1, series.waiting[model], model, colour)
         draw(2, series.share.get(model), model, colour)
         draw(2, series.need.get(model), model, colour, dash="dot", width=1)
@@ -217,7 +178,7 @@ def _figure(series: ReplaySeries, scale: _Scale) -> str:
     figure.update_yaxes(range=[0, 1.02], row=4, col=1)
     figure.update_xaxes(title_text="seconds from the first arrival", row=4, col=1)
     figure.update_layout(height=860, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 50})
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
+    return html_figure(figure)
 
 
 def _thinned(series: ReplaySeries) -> ReplaySeries:
@@ -252,19 +213,3 @@ def _thinned(series: ReplaySeries) -> ReplaySeries:
         ttft_p99_ms=each(peaks, series.ttft_p99_ms),
         attainment=means(series.attainment),
     )
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; }}
-h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin: 2em 0 0; border-top: 1px solid #ddd; padding-top: 1em; }}
-table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; font-size: 0.82em; }}
-th, td {{ padding: 0.25em 0.55em; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: bottom; }}
-td {{ white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.wide {{ overflow-x: auto; }}
-</style>
-<script>{plotly}</script>
-</head><body><h1>{title}</h1>{heading}<div class="wide">{table}</div>{comparison}{links}{sections}</body></html>
-"""
