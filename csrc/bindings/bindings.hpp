@@ -6,6 +6,7 @@
 namespace zeta::bindings {
 
 void bind_build_info(pybind11::module_& module);
+void bind_monitor(pybind11::module_& module);
 void bind_queue(pybind11::module_& module);
 void bind_forecast(pybind11::module_& module);
 void bind_replay(pybind11::module_& module);

@@ -11,4 +11,5 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_forecast(module);
   zeta::bindings::bind_sim(module);
   zeta::bindings::bind_replay(module);
+  zeta::bindings::bind_monitor(module);
 }

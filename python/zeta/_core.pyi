@@ -20,6 +20,7 @@ __all__: list[str] = [
     "Lease",
     "OUTCOME_NAMES",
     "PriorityQueue",
+    "ReadingBoard",
     "Replay",
     "Router",
     "SchedulerConfig",
@@ -34,6 +35,8 @@ __all__: list[str] = [
     "forecast_layout",
     "latest_start_ns",
     "octave_knot",
+    "reading_fields",
+    "reading_identity",
     "replay_log",
     "run_open_loop",
     "share_policies",
@@ -1003,6 +1006,41 @@ class Replay:
     @property
     def violations(self) -> int: ...
 
+class ReadingBoard:
+    """
+    The newest reading of each row: written by one thread per row, read by any, whole or not at all.
+    """
+
+    fields: typing.ClassVar[int] = 18
+    def __init__(self, rows: int) -> None: ...
+    def copy_into(
+        self, values: typing.Any, ages_s: typing.Any = None, is_known: typing.Any = None, *, now_ns: int
+    ) -> None:
+        """
+        Copies every row into the caller's arrays of shape (rows, fields), each may be None: values (float64, NaN where unknown or stale), ages_s (float64, seconds since last known, infinite for never), is_known (bool).
+        """
+    def forget(self, row: int) -> None:
+        """
+        Makes all columns of the row unknown; their ages go on.
+        """
+    def free(self, row: int) -> None:
+        """
+        Gives the row up: no identity, no values, no ages.
+        """
+    def publish(self, row: int, identity: int, values: typing.Any, taken_ns: int, stale_after_ns: int) -> None:
+        """
+        Puts a reading on the board. values: float64, one per column, NaN for what is unknown; missing columns are unknown. An unknown column keeps the instant at which it was last known, unless identity is new to the row.
+        """
+    def read(self, row: int, *, now_ns: int) -> typing.Any:
+        """
+        (identity, values, ages_s) of one row, None in place of what is unknown; None for a row that is free.
+        """
+    @property
+    def rows(self) -> int:
+        """
+        How many rows it has.
+        """
+
 def build_info() -> dict[str, typing.Any]:
     """
     What this extension was built from (version, compiler, flags), and what the running CPU offers (cpu_features).
@@ -1128,6 +1166,16 @@ def latest_start_ns(
 def octave_knot(index: typing.SupportsInt | typing.SupportsIndex) -> int:
     """
     The position of knot `index` on either axis of an attention table.
+    """
+
+def reading_fields(kind: str) -> list[str]:
+    """
+    Names of the columns of a device, host or replica, in their order.
+    """
+
+def reading_identity(kind: str, key: str) -> int:
+    """
+    The 64 bits by which the core knows a row's subject; never 0.
     """
 
 def replay_log(config: SchedulerConfig, events: typing_extensions.Buffer) -> dict: ...
