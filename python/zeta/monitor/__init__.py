@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zeta.monitor._nvml_probe import NvmlHealth, NvmlProbe
 from zeta.monitor.fake import HANG, FakeProbe, Hang, RecordingProbe, Step
 from zeta.monitor.probe import (
     DEVICE_FIELDS,
@@ -24,6 +25,8 @@ __all__ = [
     "Field",
     "Hang",
     "Kind",
+    "NvmlHealth",
+    "NvmlProbe",
     "Probe",
     "Reading",
     "RecordingProbe",
