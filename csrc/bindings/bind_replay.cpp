@@ -9,6 +9,7 @@
 #include "bindings.hpp"
 #include "columns.hpp"
 #include "engine_spec.hpp"
+#include "zeta/sim/outlooks.hpp"
 #include "zeta/sim/replay.hpp"
 
 namespace py = pybind11;
@@ -33,7 +34,8 @@ std::unique_ptr<sim::Replay> make_replay(const sched::SchedulerConfig& scheduler
                                          const std::vector<std::pair<std::string, std::vector<EngineSpec>>>& devices,
                                          const std::vector<std::pair<std::uint32_t, std::uint32_t>>& places,
                                          std::int64_t tick_interval_ns, std::int64_t actuation_delay_ns,
-                                         bool keeps_ticks, std::uint32_t checks_every) {
+                                         bool keeps_ticks, std::uint32_t checks_every, const std::string& forecast,
+                                         const py::object& future) {
   sim::ReplayConfig config;
   config.tick_interval = Duration{tick_interval_ns};
   config.actuation_delay = Duration{actuation_delay_ns};
@@ -43,7 +45,13 @@ std::unique_ptr<sim::Replay> make_replay(const sched::SchedulerConfig& scheduler
   for (const auto& [colocation, engines] : devices) simulated.push_back(make_device(colocation, engines));
   std::vector<sim::ReplicaPlace> replica_places;
   for (const auto& [device, engine] : places) replica_places.push_back({device, engine});
-  return std::make_unique<sim::Replay>(scheduler, config, std::move(simulated), std::move(replica_places));
+  const std::size_t models = scheduler.models.size();
+  const auto rows = future.is_none() ? std::size_t{0} : static_cast<std::size_t>(py::len(future));
+  auto outlook = sim::outlook_named(forecast, models, optional_column<double>(future, "future", rows, "float64"));
+  if (!outlook) throw py::value_error("forecast is \"" + forecast + "\"; expected one of FORECASTS.");
+  if (rows % models != 0) throw py::value_error("future must have a number for each model in each second.");
+  return std::make_unique<sim::Replay>(scheduler, config, std::move(simulated), std::move(replica_places),
+                                       std::move(*outlook));
 }
 
 void feed(sim::Replay& self, const py::object& arrival_ns, const py::object& prompt_tokens,
@@ -120,8 +128,10 @@ void bind_replay(py::module_& module) {
   py::class_<sim::Replay>(module, "Replay", "Arrivals through the real scheduler into simulated devices.")
       .def(py::init(&make_replay), py::kw_only(), py::arg("scheduler"), py::arg("devices"), py::arg("places"),
            py::arg("tick_interval_ns"), py::arg("actuation_delay_ns") = 0, py::arg("keeps_ticks") = false,
-           py::arg("checks_every") = 0,
-           "devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler.")
+           py::arg("checks_every") = 0, py::arg("forecast") = "off", py::arg("future") = py::none(),
+           "devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler. forecast: "
+           "one "
+           "of FORECASTS; perfect reads future, the work that arrives by second and model (float64, flat).")
       .def("feed", &feed, py::kw_only(), py::arg("arrival_ns"), py::arg("prompt_tokens"), py::arg("output_tokens"),
            py::arg("allowed_mask"), py::arg("downgrade_mask"), py::arg("deadline_ns"),
            py::arg("end_deadline_ns") = py::none(), py::arg("tenant") = py::none(),
@@ -134,9 +144,15 @@ void bind_replay(py::module_& module) {
       .def("ticks", &ticks, "Arrays by tick: at_ns, and share, need, waiting, running by model.")
       .def_property_readonly("now_ns", [](const sim::Replay& self) { return to_ns(self.now()); })
       .def_property_readonly("share_changes", &sim::Replay::share_changes)
+      .def_property_readonly(
+          "foreseen_ticks", [](const sim::Replay& self) { return self.loop().foreseen_ticks(); },
+          "Ticks whose plans looked ahead.")
       .def_property_readonly("violations", &sim::Replay::violations)
       .def_property_readonly("swaps", &sim::Replay::swaps)
       .def_property_readonly("event_hash", &sim::Replay::event_hash);
+  py::list forecasts;
+  for (const std::string_view name : sim::kForecastNames) forecasts.append(py::str(name.data(), name.size()));
+  module.attr("FORECASTS") = py::tuple(forecasts);
   py::list names;
   for (const std::string_view name : kOutcomeNames) names.append(py::str(name.data(), name.size()));
   module.attr("OUTCOME_NAMES") = py::tuple(names);

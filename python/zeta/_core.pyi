@@ -16,6 +16,7 @@ __all__: list[str] = [
     "DemandHistogram",
     "DeviceShares",
     "EngineSpec",
+    "FORECASTS",
     "LOGGED_EVENT_BYTES",
     "Lease",
     "OUTCOME_NAMES",
@@ -963,9 +964,11 @@ class Replay:
         actuation_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
         keeps_ticks: bool = False,
         checks_every: typing.SupportsInt | typing.SupportsIndex = 0,
+        forecast: str = "off",
+        future: typing.Any = None,
     ) -> None:
         """
-        devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler.
+        devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler. forecast: one of FORECASTS; perfect reads future, the work that arrives by second and model (float64, flat).
         """
     def drain(self, limit_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
@@ -997,6 +1000,11 @@ class Replay:
         """
     @property
     def event_hash(self) -> int: ...
+    @property
+    def foreseen_ticks(self) -> int:
+        """
+        Ticks whose plans looked ahead.
+        """
     @property
     def now_ns(self) -> int: ...
     @property
@@ -1279,6 +1287,7 @@ def suitability(
     Thread-safe; releases the GIL above 32,768 scores. The result is the same on every processor, bit for bit.
     """
 
+FORECASTS: tuple = ("auto", "off", "ewma", "perfect", "stale", "x10", "x0.1", "random", "nan")
 LOGGED_EVENT_BYTES: int = 136
 OUTCOME_NAMES: tuple = (
     "queued",

@@ -14,7 +14,7 @@ from zeta.config import default_fleet
 from zeta.sim.measures import attainment
 from zeta.sim.replay import Played, highest_load, run_replay
 from zeta.sim.results import Run
-from zeta.sim.spec import ReplaySpec
+from zeta.sim.spec import FORECASTS, ReplaySpec
 from zeta.sim.workload import Burst, Workload
 from zeta.traces import TraceChunk
 
@@ -83,12 +83,36 @@ def test_an_actuation_delay_puts_off_what_shares_do(hour: TraceChunk, workload: 
     work = workload(hour.take(np.arange(6000)), load=0.944, bursts=(Burst("large", 4.0, 600.0, 45.0),))
     rose_s = {}
     for delay_s in (0.0, 5.0):
-        played = run(work, keeps_ticks=True, actuation_delay_s=delay_s)
+        played = run(work, keeps_ticks=True, actuation_delay_s=delay_s, forecast="off")
         assert played.ticks is not None
         after = (played.ticks.at_ns > 600e9) & (played.ticks.share[:, 2] > 0.45)
         rose_s[delay_s] = float(played.ticks.at_ns[np.argmax(after)]) * 1e-9
     assert 600 < rose_s[0.0] < 620
     assert rose_s[5.0] - rose_s[0.0] == pytest.approx(5.0, abs=0.5)
+
+
+# Forecasts
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 4.9])
+def test_a_forecast_changes_nothing_where_acting_is_fast(
+    hour: TraceChunk, workload: Build, run: Play, delay_s: float
+) -> None:
+    work = workload(hour.take(np.arange(4000)), load=1.5, mix="shift")
+    hashes = {run(work, actuation_delay_s=delay_s, forecast=name).event_hash for name in FORECASTS}
+    assert len(hashes) == 1
+
+
+def test_a_forecast_that_is_wrong_changes_nothing_where_acting_is_slow(
+    hour: TraceChunk, workload: Build, run: Play
+) -> None:
+    work = workload(hour.take(np.arange(8000)), load=1.5, mix="shift")
+    played = {name: run(work, actuation_delay_s=30.0, forecast=name) for name in FORECASTS}
+    same = {name for name, each in played.items() if each.event_hash == played["off"].event_hash}
+    assert same >= {"off", "x10", "x0.1", "random", "nan"}
+    assert same.isdisjoint({"auto", "ewma", "perfect"})
+    assert played["off"].foreseen_part == 0.0
+    assert played["perfect"].foreseen_part > 0.5
 
 
 # Capacity

@@ -52,7 +52,8 @@ def test_the_json_has_the_published_keys_in_their_order(tmp_path: Path) -> None:
     published = (
         "policy order admission seed utilisation fluid_bound_x attainment attainment_by_model capacity_x goodput_rps "
         "completed rejected expired failed cancelled left unservable ttft_p50_ms ttft_p99_ms tpot_p50_ms tpot_p99_ms "
-        "longest_wait_s backlog_absorbed_s share_changes_per_min replica_seconds swaps wall_s event_hash"
+        "longest_wait_s backlog_absorbed_s share_changes_per_min replica_seconds swaps wall_s event_hash "
+        "forecast foreseen_part"
     )
     assert list(read["results"][0]) == published.split()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from zeta import config
 from zeta.errors import ConfigError
-from zeta.sim.spec import DEFAULT_FLEET_NAME, ReplaySpec
+from zeta.sim.spec import DEFAULT_FLEET_NAME, FORECASTS, ReplaySpec
 from zeta.sim.workload import MIX_RULES, SLO_RULES, TIE_RULES, Burst
 from zeta.traces import EMBEDDED_NAME
 
@@ -72,6 +72,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--admission", choices=config.ADMISSIONS, default="queue", help="by default queue")
     what.add_argument("--actuation-delay", metavar="S", type=float, default=0.0, help="seconds from plan to effect")
+    what.add_argument(
+        "--forecast",
+        choices=FORECASTS,
+        default="auto",
+        help="what the allocation loop knows of the load to come, where the delay is 5 s or more; by default auto",
+    )
     load = parser.add_argument_group("the workload")
     load.add_argument("--load", metavar="X", type=float, default=1.0, help="multiplies the arrival rate")
     load.add_argument(
@@ -127,6 +133,7 @@ def _spec(args: argparse.Namespace) -> ReplaySpec:
         ties=args.ties,
         complexity=Path(args.complexity) if args.complexity else None,
         actuation_delay_s=args.actuation_delay,
+        forecast=args.forecast,
         seeds=tuple(dict.fromkeys(args.seed or [0])),
         capacity_at=args.capacity_at,
         ticks=Path(args.ticks) if args.ticks else None,

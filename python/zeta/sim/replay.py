@@ -21,7 +21,7 @@ from zeta.sim.spec import Progress, ReplaySpec
 from zeta.sim.workload import FloatArray, Workload, build_workload, model_of, read_complexities
 from zeta.traces import Trace, TraceChunk
 
-__all__ = ["DRAIN_S", "Played", "highest_load", "play", "run_replay", "share_response_of"]
+__all__ = ["DRAIN_S", "Played", "highest_load", "play", "run_replay", "share_response_of", "work_by_second"]
 
 DRAIN_S = 600.0  # after the last arrival; what is left then is a miss
 _MIN_QUEUE = 400_000  # nothing is refused for lack of room unless the fleet's own limit is larger
@@ -46,6 +46,8 @@ class Played:
         Invariants found broken; always 0 unless checks were asked for.
     wall_s : float
     event_hash : str
+    foreseen_part : float
+        Part of the allocation ticks that looked ahead.
     """
 
     times: RequestTimes
@@ -56,6 +58,7 @@ class Played:
     violations: int
     wall_s: float
     event_hash: str
+    foreseen_part: float = 0.0
 
 
 def play(
@@ -64,6 +67,7 @@ def play(
     fleet: SimulatedFleet,
     *,
     actuation_delay_s: float = 0.0,
+    forecast: str = "auto",
     keeps_ticks: bool = False,
     checks_every: int = 0,
 ) -> Played:
@@ -78,6 +82,8 @@ def play(
         Of the same configuration.
     actuation_delay_s : float, default 0.0
         From a plan of shares to its effect.
+    forecast : str, default "auto"
+        See `ReplaySpec`.
     keeps_ticks : bool, default False
     checks_every : int, default 0
         Events between two checks that the scheduler is work-conserving and its ledger adds up; 0: none.
@@ -89,6 +95,8 @@ def play(
         places=fleet.places,
         tick_interval_ns=round(config.scheduler.tick_interval_ms * 1e6),
         actuation_delay_ns=round(actuation_delay_s * 1e9),
+        forecast=forecast,
+        future=work_by_second(workload, fleet).ravel() if forecast == "perfect" else None,
         keeps_ticks=keeps_ticks,
         checks_every=checks_every,
     )
@@ -111,7 +119,22 @@ def play(
         violations=replay.violations,
         wall_s=time.perf_counter() - begin,
         event_hash=f"{replay.event_hash:016x}",
+        foreseen_part=replay.foreseen_ticks * config.scheduler.tick_interval_ms * 1e6 / max(replay.now_ns, 1),
     )
+
+
+def work_by_second(workload: Workload, fleet: SimulatedFleet) -> FloatArray:
+    """Predicted GPU-seconds that arrive in each second for each required model, were output lengths known.
+
+    Returns
+    -------
+    ndarray of float64, shape (seconds, models)
+        C-contiguous.
+    """
+    second = workload.arrival_ns // 1_000_000_000
+    work_s = np.zeros((int(second[-1]) + 1 if len(second) else 1, len(workload.model_names)))
+    np.add.at(work_s, (second, workload.required_model), fleet.predicted_work_s(workload))
+    return work_s
 
 
 def run_replay(spec: ReplaySpec, progress: Progress | None = None) -> ReplayResult:
@@ -164,6 +187,7 @@ def run_replay(spec: ReplaySpec, progress: Progress | None = None) -> ReplayResu
                     config,
                     fleet,
                     actuation_delay_s=spec.actuation_delay_s,
+                    forecast=spec.forecast,
                     keeps_ticks=spec.wants_series or writer is not None,
                 )
                 runs.append(_run_of(spec, policy, order, seed, played, fleet, capacity_x))
@@ -236,6 +260,7 @@ def share_response_of(spec: ReplaySpec) -> ShareResponse:
         _configured(spec, policy, order),
         fleet,
         actuation_delay_s=spec.actuation_delay_s,
+        forecast=spec.forecast,
         keeps_ticks=True,
     )
     assert played.ticks is not None  # asked for
@@ -276,7 +301,13 @@ def _capacity(
     def holds(load: float) -> bool:
         reached = []
         for seed in spec.seeds:
-            played = play(workload(load, seed), config, fleet, actuation_delay_s=spec.actuation_delay_s)
+            played = play(
+                workload(load, seed),
+                config,
+                fleet,
+                actuation_delay_s=spec.actuation_delay_s,
+                forecast=spec.forecast,
+            )
             reached.append(attainment(played.times, leave_out=played.times.ended("rejected_infeasible")))
         return sum(reached) / len(reached) >= target
 
@@ -337,6 +368,8 @@ def _run_of(
         swaps=played.swaps,
         wall_s=played.wall_s,
         event_hash=played.event_hash,
+        forecast=spec.forecast,
+        foreseen_part=played.foreseen_part,
     )
 
 

@@ -36,6 +36,10 @@ class Run:
 
     Attributes
     ----------
+    forecast : str
+        What the allocation loop was told of the load to come (`ReplaySpec.forecast`).
+    foreseen_part : float
+        Part of its ticks that looked ahead: 0 where acting is instant, or the forecast was not trusted.
     utilisation : float
         Predicted work arriving ÷ capacity.
     fluid_bound_x : float
@@ -97,6 +101,8 @@ class Run:
     swaps: int
     wall_s: float
     event_hash: str
+    forecast: str = "auto"
+    foreseen_part: float = 0.0
 
     @property
     def label(self) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from zeta._core import FORECASTS
 from zeta.config import ADMISSIONS, ORDERS, POLICIES, Admission, Config, Order, Policy, default_fleet
 from zeta.errors import ConfigError
 from zeta.sim.workload import Burst, MixRule, Rules, SloRule, TieRule
 
-__all__ = ["DEFAULT_FLEET_NAME", "Progress", "ReplaySpec"]
+__all__ = ["DEFAULT_FLEET_NAME", "FORECASTS", "Progress", "ReplaySpec"]
 
 DEFAULT_FLEET_NAME = "default"
 
@@ -48,6 +49,9 @@ class ReplaySpec:
         A table with column ``complexity``, one row for each of the trace.
     actuation_delay_s : float
         From a plan to its effect, in seconds.
+    forecast : str
+        One of `FORECASTS`: what the allocation loop knows of the load to come. It listens where the delay is 5 s or
+        more. ``auto`` is what runs live; ``ewma`` a 30 s mean; ``perfect`` the trace's own future; the others faults.
     seeds : tuple of int
         At least one, each once; not negative.
     capacity_at : float or None
@@ -71,6 +75,7 @@ class ReplaySpec:
     ties: TieRule = "auto"
     complexity: Path | None = None
     actuation_delay_s: float = 0.0
+    forecast: str = "auto"
     seeds: tuple[int, ...] = (0,)
     capacity_at: float | None = None
     ticks: Path | None = None
@@ -86,6 +91,7 @@ class ReplaySpec:
         _need("seed", self.seeds, all(0 <= seed < 1 << 64 for seed in self.seeds), "0 to 2**64 - 1")
         delay_s = self.actuation_delay_s
         _need("actuation-delay", delay_s, 0 <= delay_s <= 86_400, "0 to 86400 s")
+        _need("forecast", self.forecast, self.forecast in FORECASTS, " | ".join(FORECASTS))
         at = self.capacity_at
         _need("capacity-at", at, at is None or 0 < at < 1, "an attainment between 0 and 1")
         _ = self.rules  # checks load, mix and SLO

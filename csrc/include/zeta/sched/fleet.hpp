@@ -32,7 +32,9 @@ struct Model {
   std::uint32_t decoding = 0;       ///< First token seen.
   std::int64_t context_tokens = 0;  ///< Expected, of what decodes.
   double mean_output_tokens = 0.0;
-  double start_lag_s = 0.0;  ///< Placement to first token beyond the predicted prefill, recent mean.
+  std::uint64_t arrivals = 0;  ///< Requests let in, ever; by the model that each was priced on.
+  Duration arrived_work{0};    ///< Their predicted work.
+  double start_lag_s = 0.0;    ///< Placement to first token beyond the predicted prefill, recent mean.
 
   /// Seconds of one decode step with what decodes now.
   [[nodiscard]] double step_s() const noexcept {

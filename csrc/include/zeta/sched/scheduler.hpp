@@ -113,6 +113,9 @@ class Scheduler {
     }
     fingerprint_.add(Step::submit, ticket, now, s.waits_for.bits());
     fleet_.device_of(s.demand_model).arriving.add(s.work, now);
+    Model& model = fleet_[s.demand_model];
+    ++model.arrivals;
+    model.arrived_work += s.work;
     backlog_.enter(slot, now, true);
   }
 

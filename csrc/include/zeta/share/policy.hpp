@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string_view>
@@ -51,6 +52,10 @@ struct ModelDemand {
   std::uint32_t waiting = 0;      ///< Requests in the queue.
   std::uint32_t running = 0;      ///< Requests on replicas. No policy reads it yet; it is shown beside the plan.
   double service_rate_rps = 0.0;  ///< Requests per second when the model has the device for itself.
+  /// Fraction of the device that the model will need while the plan acts, where that is much later than now
+  /// (sched::AllocationLoop foresees it); it stands in for the other two. NaN: none. Only water_fill reads it, and only
+  /// where every model of the device has one.
+  double expected_need = std::numeric_limits<double>::quiet_NaN();
 
   [[nodiscard]] constexpr double need() const noexcept { return decode_pace + due_pressure; }
 };
@@ -112,6 +117,12 @@ using Vector = std::array<double, kMaxModels>;
 /// A reading that is not a number says nothing: the last readable one stands in. Infinity and below zero are clamped.
 constexpr double readable(double value, double otherwise) noexcept {
   return value != value ? otherwise : std::clamp(value, 0.0, 1e9);
+}
+
+/// Whether every model has an expected need: a number that is not negative.
+inline bool is_foreseen(std::span<const ModelDemand> demand) noexcept {
+  return std::all_of(demand.begin(), demand.end(),
+                     [](const ModelDemand& each) { return each.expected_need >= 0.0 && each.expected_need < 1e9; });
 }
 
 constexpr double readable_weight(double value) noexcept { return readable(value, 0.0); }
@@ -290,6 +301,9 @@ inline void approach(const PolicyConfig& config, const Vector& last, const Vecto
     plan.decode_pace[i] = detail::readable(demand[i].decode_pace, goes_on ? previous.decode_pace[i] : 0.0);
     plan.due_pressure[i] = detail::readable(demand[i].due_pressure, goes_on ? previous.due_pressure[i] : 0.0);
     raw[i] = plan.decode_pace[i] + plan.due_pressure[i];
+  }
+  if (config.policy == Policy::water_fill && detail::is_foreseen(demand.first(n))) {
+    for (std::size_t i = 0; i < n; ++i) raw[i] = demand[i].expected_need;
   }
   bool exactly = false;
 

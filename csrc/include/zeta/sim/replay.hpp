@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "zeta/sched/allocation_loop.hpp"
 #include "zeta/sched/scheduler.hpp"
 #include "zeta/sim/device.hpp"
 
@@ -64,13 +65,15 @@ struct ReplicaPlace {
 
 /// The outer loop: arrivals, steps of the engines, the scheduler's timers and the allocation ticks, in order of time;
 /// at one instant in the order devices, timers, tick, arrivals. Single-threaded. Everything that is decided is decided
-/// by sched::Scheduler; nothing here chooses.
+/// by sched::Scheduler and sched::AllocationLoop; nothing here chooses.
 class Replay {
  public:
   Replay(const sched::SchedulerConfig& scheduler, const ReplayConfig& config, std::vector<Device> devices,
-         std::vector<ReplicaPlace> places)
+         std::vector<ReplicaPlace> places, std::unique_ptr<sched::LoadOutlook> outlook = nullptr)
       : config_{config},
         scheduler_{scheduler},
+        outlook_{std::move(outlook)},
+        loop_{scheduler_.fleet(), allocation_of(config)},
         devices_{std::move(devices)},
         places_{std::move(places)},
         request_of_slot_(std::size_t{scheduler.max_queued} + scheduler.max_running),
@@ -79,6 +82,7 @@ class Replay {
       throw std::invalid_argument("places: got " + std::to_string(places_.size()) +
                                   ", expected one per replica: " + std::to_string(scheduler.replicas.size()));
     }
+    loop_.set_outlook(outlook_.get());
     if (config.tick_interval <= Duration{0}) throw std::invalid_argument("tick_interval: expected more than 0");
     for (const ReplicaPlace& place : places_) {
       if (place.device >= devices_.size() || place.engine >= devices_[place.device].size()) {
@@ -111,6 +115,7 @@ class Replay {
   [[nodiscard]] const std::vector<ReplayTick>& ticks() const noexcept { return ticks_; }
   [[nodiscard]] const sched::Scheduler& scheduler() const noexcept { return scheduler_; }
   [[nodiscard]] Instant now() const noexcept { return now_; }
+  [[nodiscard]] const sched::AllocationLoop& loop() const noexcept { return loop_; }
   /// Times at which a share had moved more than 2 points from where it was counted last.
   [[nodiscard]] std::uint64_t share_changes() const noexcept { return share_changes_; }
   /// Checks that failed: idle capacity beside eligible work, or a ledger that does not add up.
@@ -123,6 +128,12 @@ class Replay {
   [[nodiscard]] std::uint64_t event_hash() const noexcept { return scheduler_.hash().value(); }
 
  private:
+  static sched::AllocationConfig allocation_of(const ReplayConfig& config) {
+    sched::AllocationConfig allocation;
+    allocation.actuation_delay = config.actuation_delay;
+    return allocation;
+  }
+
   static constexpr double kCountedMove = 0.02;
   enum class Report : std::uint8_t { first_token, completed, lost };
 
@@ -140,15 +151,9 @@ class Replay {
     void lost(std::size_t, std::uint64_t tag, Instant) { reports.push_back({Report::lost, tag}); }
   };
 
-  struct DelayedPlan {
-    Instant due{};
-    std::size_t device = 0;
-    share::Plan plan;
-  };
-
   [[nodiscard]] Instant next_event() const noexcept {
     Instant next = std::min(next_tick_, scheduler_.next_timer());
-    if (!delayed_.empty()) next = std::min(next, delayed_.front().due);
+    next = std::min(next, loop_.next_due());
     for (const Device& device : devices_) next = std::min(next, device.next_event());
     return next;
   }
@@ -174,10 +179,7 @@ class Replay {
       scheduler_.advance(now_);
       start_placed();
     }
-    while (!delayed_.empty() && delayed_.front().due <= now_) {
-      scheduler_.set_plan(delayed_.front().device, delayed_.front().plan);
-      delayed_.pop_front();
-    }
+    loop_.act(scheduler_, now_);
     if (next_tick_ <= now_) {
       tick();
       next_tick_ += config_.tick_interval;
@@ -259,17 +261,7 @@ class Replay {
   }
 
   void tick() {
-    if (config_.actuation_delay == Duration{0}) {
-      scheduler_.tick(now_);
-    } else {
-      latest_.resize(scheduler_.fleet().device_count());
-      for (std::size_t d = 0; d < latest_.size(); ++d) {
-        if (!scheduler_.fleet().device(d).config.is_shared) continue;
-        latest_[d] = scheduler_.plan(d, latest_[d], now_);
-        delayed_.push_back({now_ + config_.actuation_delay, d, latest_[d]});
-      }
-      scheduler_.note_overload(now_);
-    }
+    loop_.tick(scheduler_, now_);
     count_share_changes();
     if (config_.keeps_ticks) keep_tick();
   }
@@ -301,6 +293,8 @@ class Replay {
 
   ReplayConfig config_;
   sched::Scheduler scheduler_;
+  std::unique_ptr<sched::LoadOutlook> outlook_;
+  sched::AllocationLoop loop_;
   std::vector<Device> devices_;
   std::vector<ReplicaPlace> places_;
   std::vector<std::uint32_t> request_of_slot_;
@@ -310,8 +304,6 @@ class Replay {
   ReplayTimes times_;
   std::vector<ReplayTick> ticks_;
   std::vector<Reported> reports_;
-  std::vector<share::Plan> latest_;
-  std::deque<DelayedPlan> delayed_;
   std::vector<double> counted_;
   Instant now_{};
   Instant next_tick_{};
