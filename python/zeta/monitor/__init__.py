@@ -15,21 +15,31 @@ from zeta.monitor.probe import (
     fields_of,
     select,
 )
+from zeta.monitor.sampler import ProbeReport, ProbeState, Sampler
+from zeta.monitor.snapshot import Board, DeviceReadings, HostReadings, ReplicaReadings, Snapshot
 
 __all__ = [
     "DEVICE_FIELDS",
     "HANG",
     "HOST_FIELDS",
     "REPLICA_FIELDS",
+    "Board",
+    "DeviceReadings",
     "FakeProbe",
     "Field",
     "Hang",
+    "HostReadings",
     "Kind",
     "NvmlHealth",
     "NvmlProbe",
     "Probe",
+    "ProbeReport",
+    "ProbeState",
     "Reading",
     "RecordingProbe",
+    "ReplicaReadings",
+    "Sampler",
+    "Snapshot",
     "Step",
     "fields_of",
     "select",

@@ -101,6 +101,8 @@ class FakeProbe:
             self._has_changed.notify_all()
             step = self._advance()
             while isinstance(step, Hang):
+                if self.is_closed:
+                    raise RuntimeError(f"probe {self._name} was closed")
                 released = self._releases
                 self.hanging += 1
                 self._has_changed.notify_all()
@@ -114,7 +116,7 @@ class FakeProbe:
         return step  # type: ignore[return-value]  # None is what a dishonest probe returns
 
     def close(self) -> None:
-        """Marks the probe closed and lets hanging reads go on."""
+        """Marks the probe closed and lets hanging reads go on; from now on, one that comes to a hang raises."""
         self.is_closed = True
         self.release()
 

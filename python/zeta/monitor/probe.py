@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,40 +45,48 @@ class Field:
         As written: ``"bytes"``, ``"W"``, ``"MHz"``, ``"°C"``, ``"s"``, ``"1"`` for a fraction from 0 to 1, ``"count"``.
     about : str
         What is counted, in one phrase.
+    low, high : float
+        No honest value lies outside; one that does is garbage and counts as unknown.
     """
 
     name: str
     unit: str
     about: str
+    low: float = 0.0
+    high: float = math.inf
 
 
 DEVICE_FIELDS: tuple[Field, ...] = (
-    Field("utilisation", "1", "part of the last sample period in which a kernel ran"),
-    Field("memory_utilisation", "1", "part of the last sample period in which device memory was read or written"),
-    Field("memory_used_bytes", "bytes", "allocated device memory"),
-    Field("memory_total_bytes", "bytes", "device memory in all"),
-    Field("power_w", "W", "power drawn"),
-    Field("power_limit_w", "W", "power limit in force"),
+    Field("utilisation", "1", "part of the last sample period in which a kernel ran", high=1.0),
+    Field(
+        "memory_utilisation", "1", "part of the last sample period in which device memory was read or written", high=1.0
+    ),
+    Field("memory_used_bytes", "bytes", "allocated device memory", high=1e15),
+    Field("memory_total_bytes", "bytes", "device memory in all", high=1e15),
+    Field("power_w", "W", "power drawn", high=1e5),
+    Field("power_limit_w", "W", "power limit in force", high=1e5),
     Field("energy_j", "J", "energy drawn since the driver was loaded"),
-    Field("sm_clock_mhz", "MHz", "clock of the multiprocessors"),
-    Field("sm_clock_max_mhz", "MHz", "the highest such clock"),
-    Field("memory_clock_mhz", "MHz", "clock of the memory"),
-    Field("temperature_c", "°C", "temperature of the die"),
-    Field("throttle_reasons", "bits", "NVML's mask of why clocks are lowered; 0: they are not"),
-    Field("process_count", "count", "processes that compute on the device"),
+    Field("sm_clock_mhz", "MHz", "clock of the multiprocessors", high=1e5),
+    Field("sm_clock_max_mhz", "MHz", "the highest such clock", high=1e5),
+    Field("memory_clock_mhz", "MHz", "clock of the memory", high=1e5),
+    Field("temperature_c", "°C", "temperature of the die", low=-60.0, high=200.0),
+    Field("throttle_reasons", "bits", "NVML's mask of why clocks are lowered; 0: they are not", high=2.0**53),
+    Field("process_count", "count", "processes that compute on the device", high=1e7),
 )
 
 HOST_FIELDS: tuple[Field, ...] = (
-    Field("cpu_utilisation", "1", "part of the usable CPUs' time that was busy since the last read"),
+    Field("cpu_utilisation", "1", "part of the usable CPUs' time that was busy since the last read", high=1.0),
     Field("cpu_limit", "count", "CPUs that this process may use: affinity and cgroup quota, so not always whole"),
-    Field("cpu_throttled", "1", "part of the cgroup's periods since the last read in which its quota ran out"),
-    Field("cpu_pressure", "1", "part of the last 10 s in which some task waited for a CPU"),
+    Field(
+        "cpu_throttled", "1", "part of the cgroup's periods since the last read in which its quota ran out", high=1.0
+    ),
+    Field("cpu_pressure", "1", "part of the last 10 s in which some task waited for a CPU", high=1.0),
     Field("load_1m", "count", "runnable and blocked tasks, mean over a minute"),
     Field("load_5m", "count", "runnable and blocked tasks, mean over five minutes"),
     Field("memory_limit_bytes", "bytes", "memory that this process may use: the machine's or the cgroup's"),
-    Field("memory_used_bytes", "bytes", "of that, in use and not reclaimable as cache"),
+    Field("memory_used_bytes", "bytes", "of that, in use and not reclaimable as cache", high=1e15),
     Field("memory_available_bytes", "bytes", "of that, to be had without swapping"),
-    Field("memory_pressure", "1", "part of the last 10 s in which some task waited for memory"),
+    Field("memory_pressure", "1", "part of the last 10 s in which some task waited for memory", high=1.0),
     Field("swap_used_bytes", "bytes", "swap in use on the machine"),
     Field("process_memory_bytes", "bytes", "resident memory of this process"),
     Field("process_cpus", "count", "CPUs that this process kept busy since the last read"),
@@ -86,7 +95,7 @@ HOST_FIELDS: tuple[Field, ...] = (
 REPLICA_FIELDS: tuple[Field, ...] = (
     Field("running", "count", "requests in the engine's batch"),
     Field("waiting", "count", "requests in the engine's own queue"),
-    Field("kv_used", "1", "part of the KV cache in use"),
+    Field("kv_used", "1", "part of the KV cache in use", high=1.0),
     Field("kv_capacity_tokens", "tokens", "tokens that the KV cache holds"),
     Field("prompt_tokens_total", "tokens", "prompt tokens computed since the engine started"),
     Field("output_tokens_total", "tokens", "tokens generated since the engine started"),
@@ -100,8 +109,8 @@ REPLICA_FIELDS: tuple[Field, ...] = (
     Field("tpot_count", "count", "values in that sum"),
     Field("queue_wait_sum_s", "s", "sum of times in the engine's own queue"),
     Field("queue_wait_count", "count", "requests in that sum"),
-    Field("is_awake", "1", "1 when the engine serves, 0 when it sleeps or its model is unloaded"),
-    Field("memory_used_bytes", "bytes", "device memory that the replica holds"),
+    Field("is_awake", "1", "1 when the engine serves, 0 when it sleeps or its model is unloaded", high=1.0),
+    Field("memory_used_bytes", "bytes", "device memory that the replica holds", high=1e15),
 )
 
 _FIELDS: Mapping[Kind, tuple[Field, ...]] = types.MappingProxyType(
@@ -214,5 +223,9 @@ class Probe(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives back what `read` opened. Idempotent; may be called while a `read` hangs, and must not wait for it."""
+        """Gives back what `read` opened. Idempotent; may be called while a `read` hangs, and must not wait for it.
+
+        Not promised where the interpreter ends: what must not outlive the process ends with it by itself, as a child
+        does that reads from a pipe.
+        """
         ...
