@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zeta.monitor._nvml_probe import NvmlHealth, NvmlProbe
 from zeta.monitor.fake import HANG, FakeProbe, Hang, RecordingProbe, Step
+from zeta.monitor.host import HostProbe
 from zeta.monitor.probe import (
     DEVICE_FIELDS,
     HOST_FIELDS,
@@ -28,6 +29,7 @@ __all__ = [
     "FakeProbe",
     "Field",
     "Hang",
+    "HostProbe",
     "HostReadings",
     "Kind",
     "NvmlHealth",

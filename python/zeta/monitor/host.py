@@ -1,0 +1,202 @@
+"""The host as this process may use it: CPUs, memory, load and pressure, with the limits of its control group."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from zeta.errors import ProbeUnavailable
+from zeta.monitor._cgroup import Cgroup, CpuUse, find, numbers, read_text
+from zeta.monitor.probe import HOST_FIELDS, Field, Kind, Reading
+
+__all__ = ["HostProbe"]
+
+_KB = 1024.0
+_PRESSURE = re.compile(r"^some avg10=([\d.]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What only differences tell."""
+
+    at_s: float
+    busy: float | None
+    total: float | None
+    group: CpuUse
+    process_s: float
+
+
+class HostProbe:
+    """Reads ``/proc`` and ``/sys/fs/cgroup`` (version 1, 2 or both).
+
+    Parameters
+    ----------
+    name : str, default "host"
+    root : str, default ""
+        Stands before every path, for tests on a tree of files.
+
+    Notes
+    -----
+    A file that is missing or odd makes its fields unknown and no others. What is a difference between two reads
+    (`cpu_utilisation`, `cpu_throttled`, `process_cpus`) is unknown until the second. Where a quota limits the process,
+    `cpu_utilisation` is the greater of the machine's and the group's part of its quota: whichever is short first.
+    """
+
+    def __init__(self, name: str = "host", *, root: str = "") -> None:
+        self._name = name
+        self._root = root
+        self._group: Cgroup | None = None
+        self._before: _Counts | None = None
+
+    @property
+    def name(self) -> str:
+        """As given."""
+        return self._name
+
+    @property
+    def kind(self) -> Kind:
+        """The host's."""
+        return Kind.HOST
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All of them."""
+        return HOST_FIELDS
+
+    def read(self) -> Reading:
+        """Reads everything once.
+
+        Raises
+        ------
+        ProbeUnavailable
+            If there is no ``/proc``.
+        """
+        memory = _memory_bytes(self._text("/proc/meminfo"))
+        stat = self._text("/proc/stat")
+        if stat is None and not memory:
+            raise ProbeUnavailable("neither /proc/stat nor /proc/meminfo can be read; is /proc mounted here?")
+        if self._group is None:
+            self._group = find(self._root)
+        group = self._group
+        cpus = os.sched_getaffinity(0)
+        quota, group_folder = group.cpu_limit()
+        cpu_limit = min(float(len(cpus)), quota)
+
+        busy, total = _cpu_ticks(stat, cpus)
+        counts = _Counts(time.monotonic(), busy, total, group.cpu_use(group_folder), time.process_time())
+        before, self._before = self._before, counts
+
+        limit, used, available = self._memory(memory, group)
+        load = _floats(self._text("/proc/loadavg"))
+        row: dict[str, float | None] = {
+            "cpu_limit": cpu_limit,
+            "load_1m": load[0] if load else None,
+            "load_5m": load[1] if len(load) > 1 else None,
+            "cpu_pressure": _pressure(group.pressure("cpu") or self._text("/proc/pressure/cpu")),
+            "memory_pressure": _pressure(group.pressure("memory") or self._text("/proc/pressure/memory")),
+            "memory_limit_bytes": limit,
+            "memory_used_bytes": used,
+            "memory_available_bytes": available,
+            "swap_used_bytes": _difference(memory.get("SwapTotal"), memory.get("SwapFree")),
+            "process_memory_bytes": self._resident_bytes(),
+            **(_rates(before, counts, quota) if before is not None else {}),
+        }
+        details = {"cpus": sorted(cpus), "cgroup": group_folder}
+        return Reading({"host": row}, details={"host": details})
+
+    def close(self) -> None:
+        """Nothing is open between reads."""
+
+    def _text(self, path: str) -> str | None:
+        return read_text(self._root + path)
+
+    def _memory(self, memory: dict[str, float], group: Cgroup) -> tuple[float | None, float | None, float | None]:
+        """Limit, use and what is left: the machine's, or the group's where that is tighter."""
+        total, available = memory.get("MemTotal"), memory.get("MemAvailable")
+        limit, folder = group.memory_limit_bytes()
+        if total is not None and limit >= total:
+            return total, _difference(total, available), available
+        if limit == math.inf:
+            return None, None, available
+        used = group.memory_used_bytes(folder)
+        left = _difference(limit, used)
+        if left is not None and available is not None:
+            left = min(left, available)
+        return limit, used, left
+
+    def _resident_bytes(self) -> float | None:
+        pages = _floats(self._text("/proc/self/statm"))
+        return pages[1] * os.sysconf("SC_PAGESIZE") if len(pages) > 1 else None
+
+
+def _rates(before: _Counts, now: _Counts, quota: float) -> dict[str, float | None]:
+    """What happened between two reads."""
+    passed_s = now.at_s - before.at_s
+    if passed_s <= 0:
+        return {}
+    busy = _part(_difference(now.busy, before.busy), _difference(now.total, before.total))
+    used = _part(_difference(now.group.used_s, before.group.used_s), passed_s * quota)
+    known = [each for each in (busy, used) if each is not None]
+    return {
+        "cpu_utilisation": max(known, default=None),
+        "cpu_throttled": _part(
+            _difference(now.group.throttled, before.group.throttled),
+            _difference(now.group.periods, before.group.periods),
+        ),
+        "process_cpus": (now.process_s - before.process_s) / passed_s,
+    }
+
+
+def _difference(greater: float | None, less: float | None) -> float | None:
+    """None where either is unknown, and where a counter went back."""
+    return None if greater is None or less is None or greater < less else greater - less
+
+
+def _part(part: float | None, whole: float | None) -> float | None:
+    """A fraction from 0 to 1; clocks that are read one after the other may say a little more."""
+    return None if part is None or not whole else min(part / whole, 1.0)
+
+
+def _cpu_ticks(stat: str | None, cpus: set[int]) -> tuple[float | None, float | None]:
+    """Busy and all ticks so far of the CPUs that this process may run on."""
+    busy = total = 0.0
+    seen = 0
+    for line in (stat or "").splitlines():
+        if not line.startswith("cpu"):
+            break
+        name, *rest = line.split()
+        if not name[3:].isdigit() or int(name[3:]) not in cpus:
+            continue
+        ticks = [float(each) for each in rest[:8] if each.isdigit()]  # guest time is in user time already
+        if len(ticks) < 5:
+            continue
+        seen += 1
+        idle = ticks[3] + ticks[4]  # idle, iowait
+        total += sum(ticks)
+        busy += sum(ticks) - idle
+    return (busy, total) if seen else (None, None)
+
+
+def _memory_bytes(text: str | None) -> dict[str, float]:
+    """Of /proc/meminfo: bytes by name."""
+    plain = re.sub(r":\s+|\s*kB$", " ", text or "", flags=re.MULTILINE)
+    return {name: value * _KB for name, value in numbers(plain).items()}
+
+
+def _pressure(text: str | None) -> float | None:
+    found = _PRESSURE.search(text or "")
+    return float(found[1]) / 100.0 if found else None
+
+
+def _floats(text: str | None) -> list[float]:
+    """The numbers at the beginning of a line."""
+    found: list[float] = []
+    for word in (text or "").split():
+        try:
+            found.append(float(word))
+        except ValueError:
+            break
+    return found
