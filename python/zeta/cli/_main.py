@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from zeta._version import __version__
-from zeta.cli import _check, _doctor, _replay
+from zeta.cli import _check, _doctor, _replay, _train
 from zeta.errors import ZetaError
 
 __all__ = ["main"]
@@ -49,4 +49,5 @@ def _parser() -> argparse.ArgumentParser:
     _doctor.add_to(commands)
     _check.add_to(commands)
     _replay.add_to(commands)
+    _train.add_to(commands)
     return parser
