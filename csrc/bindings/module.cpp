@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_sched(module);
   zeta::bindings::bind_score(module);
   zeta::bindings::bind_forecast(module);
+  zeta::bindings::bind_onnx(module);
   zeta::bindings::bind_sim(module);
   zeta::bindings::bind_replay(module);
   zeta::bindings::bind_monitor(module);

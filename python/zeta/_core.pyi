@@ -20,6 +20,7 @@ __all__: list[str] = [
     "LOGGED_EVENT_BYTES",
     "Lease",
     "OUTCOME_NAMES",
+    "OnnxNet",
     "PriorityQueue",
     "ReadingBoard",
     "Replay",
@@ -36,6 +37,7 @@ __all__: list[str] = [
     "forecast_layout",
     "latest_start_ns",
     "octave_knot",
+    "onnx_library_version",
     "reading_fields",
     "reading_identity",
     "replay_log",
@@ -901,6 +903,36 @@ class Router:
     @property
     def ticks(self) -> int: ...
 
+class OnnxNet:
+    """
+    A net in a native session of ONNX Runtime. One caller at a time.
+    """
+    def __init__(
+        self,
+        library: str,
+        model: bytes,
+        *,
+        features: typing.SupportsInt | typing.SupportsIndex,
+        outputs: typing.SupportsInt | typing.SupportsIndex,
+        max_rows: typing.SupportsInt | typing.SupportsIndex,
+        input_name: str = "features",
+        output_name: str = "quantiles",
+        deadline_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        hang_limit_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None: ...
+    def run(self, features: typing.Any) -> typing.Any:
+        """
+        Outputs for a float32 array of shape (rows, features), or None where there is no answer in time.
+        """
+    def stats(self) -> dict:
+        """
+        What the session did since it was made.
+        """
+    @property
+    def is_handed_over(self) -> bool: ...
+    @property
+    def is_of_this_process(self) -> bool: ...
+
 class StepTable:
     """
     Step times of one model on one kind of device.
@@ -1174,6 +1206,11 @@ def latest_start_ns(
 def octave_knot(index: typing.SupportsInt | typing.SupportsIndex) -> int:
     """
     The position of knot `index` on either axis of an attention table.
+    """
+
+def onnx_library_version(path: str) -> str:
+    """
+    Loads ONNX Runtime's shared library for the life of the process, and says which version it is.
     """
 
 def reading_fields(kind: str) -> list[str]:

@@ -17,7 +17,7 @@ from zeta._core import forecast_layout
 from zeta.errors import ModelLoadError, SchemaMismatch
 from zeta.forecast import artefact as artefacts
 from zeta.forecast.artefact import Artefact, Schema, load_artefact, write_artefact
-from zeta.forecast.onnx import PackageNet
+from zeta.forecast.onnx import open_net
 from zeta.testing.onnx_model import graph, linear_model, mlp_model, model, node, port, tensor
 
 SCHEMA = Schema(features=7)
@@ -46,7 +46,7 @@ def test_what_was_written_reads_back_the_same(written: Artefact) -> None:
     assert read.manifest.about == {"seed": 0}
     assert np.array_equal(read.manifest.golden_inputs, golden_inputs())
     assert sorted(path.name for path in read.directory.iterdir()) == ["manifest.json", "net.onnx"]
-    PackageNet.of(read)
+    open_net(read, backend="package")
 
 
 def test_writing_again_gives_the_same_bytes(written: Artefact, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_poisoned_weights_with_a_hash_to_match_fail_the_golden_vectors(written: 
     )
     read = load_artefact(written.directory)
     with pytest.raises(ModelLoadError, match="golden outputs"):
-        PackageNet.of(read)
+        open_net(read, backend="package")
 
 
 # --- files that are no plain net -----------------------------------------------------------------------------------
