@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -134,7 +135,7 @@ class NativeNet:
                 "expected that of onnxruntime>=1.20. Next: pip install --upgrade onnxruntime, or use PackageNet"
             )
         self.schema = schema
-        self._make = lambda: OnnxNet(
+        self._make: Callable[[], OnnxNet] = lambda: OnnxNet(
             str(path),
             model,
             features=schema.features,
@@ -173,7 +174,7 @@ class NativeNet:
             If there is no answer this time: ONNX Runtime failed, the deadline had passed, or the net rests after
             failures.
         """
-        outputs = self.core.run(features)
+        outputs: Matrix | None = self.core.run(features)
         if outputs is None:
             raise NotReadyError(f"the net gave no answer in time: {self.stats()}. Next: use the last good forecast")
         return outputs
