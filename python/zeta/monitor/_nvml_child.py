@@ -147,7 +147,13 @@ class NvmlChild:
                 raise
             finally:
                 os.close(crumb_fd)
-        self._send({"known": known, "leave_out": leave_out})
+        try:
+            self._send({"known": known, "leave_out": leave_out})
+        except ChildLost:
+            self.kill()
+            self.is_reaped(0.05)
+            self.discard()
+            raise
 
     @property
     def pid(self) -> int:
