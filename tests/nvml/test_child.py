@@ -184,7 +184,7 @@ def test_a_driver_that_hangs_everywhere_is_left_alone_and_comes_back(fake: FakeL
     symbols = ["nvmlDeviceGetUUID", "nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetMemoryInfo"]
     for symbol in symbols:
         fake.set_fault(symbol, Fault.HANG)
-    for _ in range(30):
+    for _ in range(15):
         began = time.monotonic()
         reading = probe.read()
         assert time.monotonic() - began < 0.3 + 2.0

@@ -166,8 +166,8 @@ def test_no_error_code_and_no_garbage_names_a_device(patient: Watched, case: Cas
         for kind, value in faults:
             before = patient.fake.made(case.call.symbol)
             patient.fake.set_fault(case.call.symbol, kind, value, case.target)
-            reading = timed_read(patient)
-            assert patient.fake.made(case.call.symbol) > before
+            made = patient.fake.made
+            reading = read_until(patient.probe, lambda _: made(case.call.symbol) > before, fake=patient.fake)  # noqa: B023
             assert is_all_known(reading, patient.uuids)
             assert fact(patient, case, reading) is None, (kind, value)
     truths = {"driver": "570.86.15", "name": f"NVIDIA Fake {TARGET}", "pci": "00000000:11:00.0"}

@@ -1,6 +1,7 @@
 """``zeta doctor``: what was built, what is reachable, what is missing and how to get it.
 
-Nothing is imported that zeta itself would not import, and no driver is called: files and package metadata only.
+Nothing is imported that zeta itself would not import: files and package metadata only. The one driver that is asked,
+NVIDIA's, is asked in a child process, which may hang or crash.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import ctypes.util
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import platform
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "examine"]
 
 _DISTRIBUTION = "zeta-router"
+_GPU_PATIENCE_S = 12.0  # without persistence mode the driver needs seconds to wake the GPUs
 
 
 def add_to(commands: Commands) -> None:
@@ -57,6 +61,7 @@ def examine() -> dict[str, Any]:
             "driver": _driver(),
             "bindings": _version("nvidia-ml-py"),
             "deprecated_pynvml": _version("pynvml"),
+            **_gpus(),
         },
         "extras": {
             extra: {
@@ -89,11 +94,7 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  {name:<17} {version or f'missing; pip install {name}'}")
     library = found["onnxruntime_library"]
     print(f"  its library       {library or 'not found: inference is possible from Python only'}")
-    if nvml["library"] and nvml["driver"]:
-        print(f"  GPU readings      {nvml['library']}, driver {nvml['driver']}")
-    else:
-        missing = "no NVIDIA driver" if not nvml["driver"] else "the driver has no libnvidia-ml"
-        print(f"  GPU readings      none: {missing} here; zeta works without")
+    _print_gpus(nvml)
     if nvml["deprecated_pynvml"]:
         print("  note              the deprecated package pynvml is installed too; pip uninstall pynvml")
     for extra, state in found["extras"].items():
@@ -102,6 +103,56 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  extra {extra:<11} {text}")
     if not found["extras"]:
         print("  extras            unknown: zeta runs from a source tree without metadata")
+
+
+def _print_gpus(nvml: dict[str, Any]) -> None:
+    if nvml["missing"] is not None:
+        print(f"  GPU readings      none: {nvml['missing']}; zeta works without")
+    else:
+        print(
+            f"  GPU readings      by nvidia-ml-py {nvml['bindings']}, driver {nvml['driver'] or 'of unknown version'}"
+        )
+    for gpu in nvml["gpus"]:
+        where = "  part" if gpu["parent"] else f"GPU {'?' if gpu['index'] is None else gpu['index']}"
+        memory = gpu["memory_total_bytes"]
+        size = "memory unknown" if memory is None else f"{memory / 2**30:.1f} GiB"
+        print(f"  {where:<17} {gpu['name'] or 'name unknown'}, {size}, {gpu['uuid']}")
+
+
+def _gpus() -> dict[str, Any]:
+    """The GPUs that the monitor would read, or what keeps it from reading any."""
+    from zeta.errors import ProbeUnavailable
+    from zeta.monitor import NvmlProbe
+
+    logging.getLogger("zeta.monitor").addHandler(logging.NullHandler())  # what is missing is printed once, below
+    probe = NvmlProbe(deadline_s=_GPU_PATIENCE_S / 2)
+    until_s = time.monotonic() + _GPU_PATIENCE_S
+    missing: str | None = None
+    try:
+        while not (reading := probe.read()).rows:
+            missing = probe.health().why or "the driver does not answer"
+            if time.monotonic() > until_s:
+                break
+            time.sleep(0.05)
+        else:
+            missing = None
+    except ProbeUnavailable as error:
+        return {"gpus": [], "missing": str(error).removeprefix("no GPU readings: ")}
+    finally:
+        health = probe.health()
+        probe.close()
+    gpus = [
+        {
+            "uuid": uuid,
+            "index": reading.details[uuid].get("index"),
+            "name": reading.details[uuid].get("name"),
+            "pci_bus_id": reading.details[uuid].get("pci_bus_id"),
+            "parent": reading.details[uuid].get("parent"),
+            "memory_total_bytes": row.get("memory_total_bytes"),
+        }
+        for uuid, row in reading.rows.items()
+    ]
+    return {"gpus": gpus, "missing": missing} | ({"driver": health.driver} if health.driver else {})
 
 
 def _version(distribution: str) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from zeta.monitor._nvml_wire import MAX_DEVICES, Crumb
+from zeta.monitor._nvml_wire import ANY, ANYTHING, MAX_DEVICES, Crumb
 
 __all__ = ["Calls", "Missing", "NotMade", "code_of", "reason"]
 
-Values = tuple[float | None, ...]
+Values = tuple[float, ...]
 
 # Codes that say "not here" or "not now"; after any other the handle is not trusted and the device is opened again.
 # 3 not supported, 4 no permission, 13 function not found, 21 no data, 25 version mismatch, 26 deprecated, 27 not ready
@@ -107,7 +107,7 @@ class Calls:
         self._nvml = bindings
         self._crumb = crumb
         self._uuid = ""
-        self._leave_out: Callable[[str, str], bool] = lambda _uuid, _call: False
+        self._left_out: frozenset[tuple[str, str]] = frozenset()
         self._temperature = _Named(bindings, "nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
         self._reasons = _Named(
             bindings, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
@@ -133,9 +133,9 @@ class Calls:
             "processes": self._read_processes,
         }
 
-    def leave_out(self, asks: Callable[[str, str], bool]) -> None:
-        """From now on calls for which ``asks(uuid, call)`` holds are not made."""
-        self._leave_out = asks
+    def leave_out(self, pairs: Iterable[Sequence[str]]) -> None:
+        """From now on the calls of these pairs of device and call are not made; `ANY` stands for all."""
+        self._left_out = frozenset((uuid, call) for uuid, call in pairs)
 
     def about(self, uuid: str) -> None:
         """The calls that follow concern this device; ``""`` while it is not known."""
@@ -274,7 +274,9 @@ class Calls:
         return (float(len(listed)),)
 
     def _make(self, call: str, function: Callable[..., Any], *args: Any) -> Any:
-        if self._leave_out(self._uuid, call):
+        if self._left_out and not self._left_out.isdisjoint(
+            ((self._uuid, call), (self._uuid, ANY), (ANY, call), ANYTHING)
+        ):
             raise NotMade("not asked: this call hung or crashed the driver; it is tried again from time to time")
         self._crumb.enter(call)
         return function(*args)

@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from zeta.errors import ProbeUnavailable
+from zeta.monitor._nvml_view import Answer, DeviceView
 from zeta.monitor._nvml_wire import Crumb, Frames, frame
 
 __all__ = ["ChildLost", "ChildSilent", "NvmlChild", "find_bindings", "find_python"]
@@ -122,7 +124,11 @@ class NvmlChild:
         self.started_s = time.monotonic()
         self.ready_s: float | None = None
         self.is_proven = False
+        self.view = DeviceView()
+        self._told_to_leave_out = list(leave_out)
+        self._waiting = select.poll()
         self._wire, theirs = socket.socketpair()
+        self._waiting.register(self._wire, select.POLLIN)
         with theirs:
             crumb_fd = _above_standard(os.memfd_create("zeta-nvml-crumb"))
             try:
@@ -185,17 +191,11 @@ class NvmlChild:
         ChildLost
         """
         self._number += 1
-        self._send(
-            {
-                "number": self._number,
-                "budget_s": budget_s,
-                "leave_out": leave_out,
-                "is_slow": is_slow,
-                "is_discovering": is_discovering,
-            }
-        )
+        changed = {} if leave_out == self._told_to_leave_out else {"leave_out": leave_out}
+        self._told_to_leave_out = list(leave_out)
+        self._send(changed, array("d", (self._number, budget_s, is_slow, is_discovering)))
 
-    def wait_for_answer(self, until_s: float) -> dict[str, Any]:
+    def wait_for_answer(self, until_s: float) -> Answer:
         """Its answer to the last `ask`; those to earlier ones are dropped.
 
         Raises
@@ -203,8 +203,11 @@ class NvmlChild:
         ChildLost, ChildSilent
         """
         while True:
-            answer = self._receive(until_s)
-            if answer.get("number") == self._number:
+            try:
+                answer = self.view.take(self._receive(until_s))
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                raise ChildLost(f"it sent nonsense ({type(error).__name__}: {error})") from error
+            if answer.number == self._number:  # late ones have told what is not told twice
                 return answer
 
     def last_call(self) -> tuple[str, str]:
@@ -250,8 +253,8 @@ class NvmlChild:
         self.discard()
         self._process.returncode = 0  # nothing here waits for it
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        data = frame(dict(message))
+    def _send(self, message: dict[str, Any], numbers: array[float] | None = None) -> None:
+        data = frame(message, numbers)
         try:
             if self._wire.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT) != len(data):
                 raise ChildLost("it does not take requests")
@@ -259,8 +262,6 @@ class NvmlChild:
             raise ChildLost(f"it takes no request: {error}") from error
 
     def _receive(self, until_s: float) -> dict[str, Any]:
-        waiting = select.poll()
-        waiting.register(self._wire, select.POLLIN)
         while True:
             try:
                 if (message := self._frames.take()) is not None:
@@ -268,7 +269,7 @@ class NvmlChild:
             except ValueError as error:
                 raise ChildLost(f"it sent no message but {error}") from error
             left_s = until_s - time.monotonic()
-            if not waiting.poll(int(left_s * 1000) + 1 if left_s > 0 else 0):
+            if not self._waiting.poll(int(left_s * 1000) + 1 if left_s > 0 else 0):
                 raise ChildSilent
             try:
                 piece = self._wire.recv(1 << 16, socket.MSG_DONTWAIT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import logging
 import os
 import threading
@@ -11,11 +10,12 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from zeta.errors import ClosedError, ProbeUnavailable
 from zeta.monitor._nvml_child import ChildLost, ChildSilent, NvmlChild, find_bindings, find_python
-from zeta.monitor._nvml_wire import ANY, ANYTHING, CALL_FIELDS, FIELD_NAMES
+from zeta.monitor._nvml_view import Answer
+from zeta.monitor._nvml_wire import ANY, ANYTHING, FIELD_NAMES
 from zeta.monitor.probe import Field, Kind, Reading, select
 
 __all__ = ["NvmlHealth", "NvmlProbe"]
@@ -98,7 +98,7 @@ class NvmlProbe:
         The longest that a child may take to start: without persistence mode a driver needs seconds to wake the GPUs.
         `read` does not wait for that; nothing is known until the child is there.
     slow_period_s : float, default 1.0
-        Processes and limits are read this often and repeated in between.
+        Processes, limits, energy, temperature and the memory's clock are read this often and repeated in between.
     discovery_period_s : float, default 5.0
         New GPUs and MIG devices are looked for this often.
     child_life_s : float, default 21600.0
@@ -158,7 +158,10 @@ class NvmlProbe:
         self._unavailable: str | None = None
         self._retry_s = -1e9
         self._logged: str | None = None
-        self._health = NvmlHealth("idle")
+        self._state = "idle"
+        self._why: str | None = None
+        self._driver: str | None = None
+        self._poll_us: int | None = None
 
     @property
     def name(self) -> str:
@@ -178,12 +181,15 @@ class NvmlProbe:
     def health(self) -> NvmlHealth:
         """How the probe fares. Never waits."""
         child = self._child
-        return dataclasses.replace(
-            self._health,
-            devices=len(self._known),
-            child_pid=child.pid if child is not None else None,
-            child_starts=self._child_starts,
-            left_out=tuple(self._left_out),
+        return NvmlHealth(
+            "closed" if self._is_closed else self._state,
+            self._why,
+            self._driver,
+            len(self._known),
+            child.pid if child is not None else None,
+            self._child_starts,
+            tuple(self._left_out),
+            self._poll_us,
         )
 
     def read(self) -> Reading:
@@ -222,7 +228,6 @@ class NvmlProbe:
                 self._give_back()
             finally:
                 self._lock.release()
-        self._health = dataclasses.replace(self._health, state="closed", why=None)
 
     # --- one read, under the lock --------------------------------------------------------------------------------
 
@@ -232,9 +237,9 @@ class NvmlProbe:
         self._attend_next()
         child = self._child or self._start_child(time.monotonic())
         if child is None:
-            return self._unknown(self._health.why or "the child is started again soon")
+            return self._unknown(self._why or "the child is started again soon")
         if not child.is_ready and not self._await_ready(child, until_s):
-            return self._unknown(self._health.why or "the child starts")
+            return self._unknown(self._why or "the child starts")
         # The deadline is for the driver: a start that took most of it leaves the poll to the next read.
         if until_s - time.monotonic() < self._deadline_s / 2:
             return self._unknown("the child has just started")
@@ -258,7 +263,7 @@ class NvmlProbe:
         if child is not None:
             self._child = child
             self._slow_at_s = self._discovery_at_s = -1e9
-            self._health = dataclasses.replace(self._health, state="starting")
+            self._state = "starting"
         return child
 
     def _spawn(self, leave_out: list[tuple[str, str]]) -> NvmlChild | None:
@@ -304,35 +309,34 @@ class NvmlProbe:
         try:
             child.ask(child.leave_out, (until_s - now_s) * _BUDGET, is_slow, is_discovering)
             answer = child.wait_for_answer(until_s)
-            reading = self._reading(answer)
         except ChildSilent:
             self._replace(child, f"the driver did not answer within {self._deadline_s:g} s")
         except ChildLost:
             self._replace(child, "the driver crashed", is_lost=True)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            self._replace(child, f"the child sent nonsense ({type(error).__name__}: {error})")
         else:
             if is_slow:
                 self._slow_at_s = now_s
             if is_discovering:
                 self._discovery_at_s = now_s
-            self._accept(child, answer, time.monotonic())
-            return reading
+            self._accept(child, answer)
+            return answer.reading
         if self._is_closed:
             raise ClosedError("this NvmlProbe was closed while it was read")
         # The next child starts while the caller waits for its next turn.
         self._start_child(time.monotonic())
-        return self._unknown(self._health.why or "the driver failed")
+        return self._unknown(self._why or "the driver failed")
 
-    def _accept(self, child: NvmlChild, answer: dict[str, Any], now_s: float) -> None:
+    def _accept(self, child: NvmlChild, answer: Answer) -> None:
+        if list(self._known) != list(answer.reading.rows):
+            self._known = child.view.parents
         self._have_returned(child.leave_out)
-        self._health = dataclasses.replace(
-            self._health, state="ok", why=None, driver=answer["driver"], poll_us=answer["took_us"]
-        )
-        if answer["is_lost"]:
-            self._fail("no device can be read: " + str(answer["devices"][0]["missing"][""]))
+        self._state, self._why = "ok", None
+        self._driver, self._poll_us = child.view.driver, answer.took_us
+        if answer.is_lost:
+            first = next(iter(answer.reading.details.values()))
+            self._fail(f"no device can be read: {first['missing'][FIELD_NAMES[0]]}")
             if self._lost_trouble is None:
-                self._lost_trouble = _Trouble(now_s)
+                self._lost_trouble = _Trouble(time.monotonic())
         else:
             self._say(None)
             self._lost_trouble = self._child_trouble = None
@@ -370,7 +374,6 @@ class NvmlProbe:
                     self._give_up_next(now_s, str(message.get("unavailable")))
                     return
             answer = child.wait_for_answer(now_s)
-            self._reading(answer)
         except ChildSilent:
             if child.ready_s is None:
                 is_late = now_s - child.started_s > self._start_deadline_s
@@ -378,10 +381,10 @@ class NvmlProbe:
                 is_late = now_s - child.ready_s > self._deadline_s
             if is_late:
                 self._give_up_next(now_s, "the driver did not answer", is_guilty=True)
-        except (ChildLost, AttributeError, KeyError, TypeError, ValueError):
+        except ChildLost:
             self._give_up_next(now_s, "the driver crashed", is_guilty=True)
         else:
-            if answer["is_lost"]:
+            if answer.is_lost:
                 self._give_up_next(now_s, "no device can be read")
                 return
             self._next = None
@@ -390,6 +393,7 @@ class NvmlProbe:
             self._child = child
             self._slow_at_s = self._discovery_at_s = -1e9
             self._have_returned(child.leave_out)
+            self._known = child.view.parents
 
     def _give_up_next(self, now_s: float, why: str, is_guilty: bool = False) -> None:
         child, self._next = self._next, None
@@ -409,28 +413,6 @@ class NvmlProbe:
         if self._child is not None and now_s - self._child.started_s > self._child_life_s:
             self._child.started_s = now_s  # keep the old one for another life
         _log.debug("a second NVML child was given up: %s", why)
-
-    def _reading(self, answer: dict[str, Any]) -> Reading:
-        rows: dict[str, dict[str, float | None]] = {}
-        details: dict[str, dict[str, Any]] = {}
-        known: dict[str, str | None] = {}
-        for device in answer["devices"]:
-            uuid = device["uuid"]
-            values = device["values"]
-            if len(values) != len(FIELD_NAMES):
-                raise ValueError(f"{len(values)} values; expected {len(FIELD_NAMES)}")
-            known[uuid] = device["parent"]
-            rows[uuid] = dict(zip(FIELD_NAMES, values, strict=True))
-            details[uuid] = {
-                "name": device["name"],
-                "pci_bus_id": device["pci"],
-                "index": device["index"],
-                "parent": device["parent"],
-                "processes": device["processes"] and dict(device["processes"]),
-                "missing": _by_field(device["missing"]),
-            }
-        self._known = known
-        return Reading(rows, details=details)
 
     def _unknown(self, why: str) -> Reading:
         nothing: dict[str, float | None] = dict.fromkeys(FIELD_NAMES)
@@ -512,12 +494,12 @@ class NvmlProbe:
         if self._known:
             self._fail(why)
             return
-        self._health = dataclasses.replace(self._health, state="unavailable", why=why)
+        self._state, self._why = "unavailable", why
         self._say(f"no GPU readings: {why}")
         raise ProbeUnavailable(f"no GPU readings: {why}")
 
     def _fail(self, why: str) -> None:
-        self._health = dataclasses.replace(self._health, state="failing", why=why)
+        self._state, self._why = "failing", why
         self._say(f"GPU readings are unknown for now: {why}")
 
     def _say(self, what: str | None) -> None:
@@ -551,20 +533,11 @@ class NvmlProbe:
         for child in (self._child, self._next, self._dying):
             if child is not None:
                 child.forget()
-        is_closed = self._is_closed
         self._begin_anew()
-        if is_closed:
-            self._health = NvmlHealth("closed")
 
     def __del__(self) -> None:
         if hasattr(self, "_dying"):
             self._give_back()
-
-
-def _by_field(missing: Mapping[str, str]) -> dict[str, str]:
-    if "" in missing:
-        return dict.fromkeys(FIELD_NAMES, missing[""])
-    return {name: why for call, why in missing.items() for name in CALL_FIELDS[call]}
 
 
 _probes: weakref.WeakSet[NvmlProbe] = weakref.WeakSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+from array import array
 from typing import Any, Final
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "MAX_DEVICES",
     "MAX_FRAME_BYTES",
     "SLOW_CALLS",
+    "VALUES",
+    "WHOLE",
     "Crumb",
     "Frames",
     "frame",
@@ -22,6 +25,9 @@ __all__ = [
 
 ANY: Final = "*"
 """In a pair of device and call to leave out: all of them."""
+
+WHOLE: Final = ""
+"""Among what is missing of a device: all of it."""
 
 ANYTHING: Final = (ANY, ANY)
 
@@ -45,7 +51,7 @@ CALL_FIELDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Each call that reads a device, and the fields that it fills."""
 
-SLOW_CALLS: Final = frozenset({"power_limit", "sm_clock_max", "processes"})
+SLOW_CALLS: Final = frozenset({"power_limit", "energy", "sm_clock_max", "memory_clock", "temperature", "processes"})
 """Calls that cost more or change seldom: made in the slow period, their last answer repeated in between."""
 
 FIELD_NAMES: Final = tuple(name for names in CALL_FIELDS.values() for name in names)
@@ -82,6 +88,7 @@ class Crumb:
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, self.SIZE_BYTES)
+        self._uuid = ""
 
     def enter(self, call: str) -> None:
         """The child is about to make this call; ``""``: it is in none."""
@@ -89,8 +96,10 @@ class Crumb:
 
     def about(self, uuid: str) -> None:
         """The calls that follow concern this device; ``""``: none yet known."""
-        text = uuid.encode()[: self._UUID_BYTES]
-        self._map[1 : len(text) + 2] = text + b"\0"
+        if uuid != self._uuid:
+            self._uuid = uuid
+            text = uuid.encode()[: self._UUID_BYTES]
+            self._map[1 : len(text) + 2] = text + b"\0"
 
     def read(self) -> tuple[str, str]:
         """The device and the call; the call is ``""`` when the child is in none."""
@@ -103,13 +112,18 @@ class Crumb:
         self._map.close()
 
 
-_HEADER: Final = struct.Struct("<I")
+_HEADER: Final = struct.Struct("<II")
+VALUES: Final = "values"
+"""The key under which a message carries numbers: they follow its JSON as doubles, NaN for None. A request begins with
+its own number, the budget in seconds, whether slow calls are made, whether devices are looked for; its answer with the
+request's number, the microseconds that it took, whether no device could be read, and then has the devices' values."""
 
 
-def frame(message: dict[str, Any]) -> bytes:
-    """A message as it goes over the wire: length, then JSON."""
-    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
-    return _HEADER.pack(len(body)) + body
+def frame(message: dict[str, Any], values: array[float] | None = None) -> bytes:
+    """A message as it goes over the wire: the lengths of both parts, JSON, doubles."""
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() if message else b""
+    numbers = values.tobytes() if values is not None else b""
+    return _HEADER.pack(len(body), len(numbers)) + body + numbers
 
 
 class Frames:
@@ -123,7 +137,7 @@ class Frames:
         self._held += piece
 
     def take(self) -> dict[str, Any] | None:
-        """The next whole message, or None until more arrives.
+        """The next whole message, its numbers under `VALUES`, or None until more arrives.
 
         Raises
         ------
@@ -132,14 +146,17 @@ class Frames:
         """
         if len(self._held) < _HEADER.size:
             return None
-        (length,) = _HEADER.unpack_from(self._held)
-        if length > MAX_FRAME_BYTES:
-            raise ValueError(f"a message of {length} bytes; expected at most {MAX_FRAME_BYTES}")
-        end = _HEADER.size + length
+        body, numbers = _HEADER.unpack_from(self._held)
+        if body + numbers > MAX_FRAME_BYTES:
+            raise ValueError(f"a message of {body + numbers} bytes; expected at most {MAX_FRAME_BYTES}")
+        middle = _HEADER.size + body
+        end = middle + numbers
         if len(self._held) < end:
             return None
-        message = json.loads(bytes(self._held[_HEADER.size : end]))
-        del self._held[:end]
+        message = json.loads(bytes(self._held[_HEADER.size : middle])) if body else {}
         if not isinstance(message, dict):
             raise ValueError(f"a message that is a {type(message).__name__}; expected an object")
+        if numbers:
+            message[VALUES] = array("d", bytes(self._held[middle:end]))
+        del self._held[:end]
         return message

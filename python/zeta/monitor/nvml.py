@@ -1,13 +1,15 @@
 """GPU readings by NVIDIA's driver: what runs in the child process, and the one place that imports pynvml.
 
 The host's side is `NvmlProbe`, which starts this child and reads from it. No driver is ever called in the host's own
-process: it may hang, crash, or write where it should not. The child in turn believes no answer: a device is named by
-its UUID before and after it is read, a value must be possible, and whatever fails makes one field unknown.
+process: it may hang, crash, or write where it should not. The child in turn believes no answer: a device is asked for
+its UUID after each reading, a value must be possible, and whatever fails makes one field unknown.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import math
 import os
 import resource
 import select
@@ -15,12 +17,13 @@ import socket
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from zeta.monitor._nvml_calls import Calls, Missing, code_of, reason, spoils_handle
-from zeta.monitor._nvml_wire import ANY, CALL_FIELDS, MAX_DEVICES, SLOW_CALLS, Crumb, Frames, frame
+from zeta.monitor._nvml_wire import CALL_FIELDS, MAX_DEVICES, SLOW_CALLS, VALUES, WHOLE, Crumb, Frames, frame
 
 if TYPE_CHECKING:
     from zeta.monitor._nvml_probe import NvmlHealth, NvmlProbe
@@ -32,7 +35,11 @@ _KNOWS_NO_MIG: Final = frozenset({3, 13})  # not supported; no such function
 _DATA_BYTES: Final = 4 << 30  # a driver that claims to list 2^32 processes must not take the machine's memory
 _HOST_CHECK_MS: Final = 1000
 
-_WHOLE: Final = ""  # among what is missing: the whole device
+_Row = tuple[dict[str, tuple[float, ...]], dict[str, str]]
+"""What was read of a device by call, and why the rest was not."""
+
+_FAST_CALLS: Final = [call for call in CALL_FIELDS if call not in SLOW_CALLS]
+_NOTHING: Final = {call: (math.nan,) * len(names) for call, names in CALL_FIELDS.items()}
 
 _HINTS: Final = {
     4: "the device files /dev/nvidia* may not be opened by this user",
@@ -61,9 +68,11 @@ class _Device:
     name: str | None = None
     pci_bus_id: str | None = None
     is_partitioned: bool | None = None
-    slow_values: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    slow_values: dict[str, tuple[float, ...]] = field(default_factory=dict)
     slow_missing: dict[str, str] = field(default_factory=dict)
     processes: list[tuple[int, int | None]] | None = None
+    has_slow: bool = False
+    told: dict[str, Any] | None = None
 
     @property
     def has_utilisation(self) -> bool:
@@ -88,6 +97,8 @@ class Watch:
         self._first = 0
         self._discovery: str | None = None
         self._has_discovered = False
+        self._told_uuids: list[str] = []
+        self._told_driver: str | None = None
         self.driver_version: str | None = None
 
     def open(self) -> None:
@@ -108,7 +119,7 @@ class Watch:
         """Why the last look for devices was incomplete."""
         return self._discovery
 
-    def poll(self, budget_s: float, is_slow: bool, is_discovering: bool) -> dict[str, Any]:
+    def poll(self, budget_s: float, is_slow: bool, is_discovering: bool) -> tuple[dict[str, Any], array[float]]:
         """Reads every device; those that the budget does not reach have no values this time and go first next time."""
         until = time.monotonic() + budget_s
         self._has_discovered = False
@@ -120,22 +131,44 @@ class Watch:
                 self.driver_version = self._calls.driver_version()
         devices = list(self._devices.values())
         first = self._first % len(devices) if devices else 0
-        rows, unreached = [], None
+        rows: dict[str, _Row] = {}
+        unreached = None
         for device in devices[first:] + devices[:first]:
             if time.monotonic() < until:
-                rows.append(self._read(device, is_slow))
+                rows[device.uuid] = self._read(device, is_slow)
             else:
                 unreached = unreached or device.uuid
-                rows.append(_row(device, {}, {_WHOLE: "the driver is too slow to read every device in time"}))
+                rows[device.uuid] = {}, {WHOLE: "the driver is too slow to read every device in time"}
         if unreached:
             self._first = [device.uuid for device in devices].index(unreached)
         self._calls.done()
-        return {
-            "devices": rows,
-            "discovery": self._discovery,
-            "driver": self.driver_version,
-            "is_lost": all(_WHOLE in row["missing"] for row in rows),
-        }
+        return self._answer(devices, rows)
+
+    def _answer(self, devices: list[_Device], rows: dict[str, _Row]) -> tuple[dict[str, Any], array[float]]:
+        """Every value behind room for the number and the time; of the rest only what has changed."""
+        flat = array("d", (0.0, 0.0, all(WHOLE in missing for _, missing in rows.values())))
+        told: dict[str, dict[str, Any]] = {}
+        for device in devices:
+            values, missing = rows[device.uuid]
+            for call, nothing in _NOTHING.items():
+                flat.extend(values.get(call, nothing))
+            now = {
+                "parent": device.parent,
+                "index": device.index,
+                "name": device.name,
+                "pci": device.pci_bus_id,
+                "missing": missing,
+                "processes": device.processes,
+            }
+            if now != device.told:
+                told[device.uuid] = device.told = now
+        answer: dict[str, Any] = {"told": told} if told else {}
+        if self.driver_version != self._told_driver:
+            self._told_driver = answer["driver"] = self.driver_version
+        uuids = [device.uuid for device in devices]
+        if uuids != self._told_uuids:
+            self._told_uuids = answer["uuids"] = uuids
+        return answer, flat
 
     def discover(self) -> None:
         """Looks for devices that are not known yet, and for handles of those that lost theirs."""
@@ -234,7 +267,7 @@ class Watch:
         if uuid != device.uuid:
             raise Missing(f"its handle leads to {uuid} now")
 
-    def _read(self, device: _Device, is_slow: bool) -> dict[str, Any]:
+    def _read(self, device: _Device, is_slow: bool) -> _Row:
         self._calls.about(device.uuid)
         try:
             self._ensure_handle(device)
@@ -242,12 +275,11 @@ class Watch:
             return self._lost(device, error)
         if device.is_partitioned is None and device.parent is None:
             self._ask_mode(device)  # the look for devices did not come that far
-        values: dict[str, tuple[float | None, ...]] = {}
+        values: dict[str, tuple[float, ...]] = {}
         missing: dict[str, str] = {}
         is_spoilt = False
-        for call in CALL_FIELDS:
-            if call in SLOW_CALLS and not is_slow and (call in device.slow_values or call in device.slow_missing):
-                continue
+        is_slow = is_slow or not device.has_slow
+        for call in CALL_FIELDS if is_slow else _FAST_CALLS:
             if call == "utilisation" and not device.has_utilisation:
                 missing[call] = "not defined under MIG" if device.is_partitioned or device.parent else "MIG may be on"
                 continue
@@ -265,17 +297,14 @@ class Watch:
             self._check(device, device.handle)
         except Exception as error:
             return self._lost(device, error)
+        device.has_slow = True
         if is_spoilt:
             device.handle = None
-        return _row(device, device.slow_values | values, device.slow_missing | missing)
+        return device.slow_values | values, device.slow_missing | missing
 
     def _ensure_handle(self, device: _Device) -> None:
         if device.handle is not None:
-            try:
-                self._check(device, device.handle)
-                return
-            except Exception:
-                device.handle = None
+            return  # checked after the last reading, and checked again after the next
         try:
             self._open(device)
         except Exception:
@@ -286,13 +315,14 @@ class Watch:
             if device.handle is None:
                 raise
 
-    def _lost(self, device: _Device, error: Exception) -> dict[str, Any]:
+    def _lost(self, device: _Device, error: Exception) -> _Row:
         """Nothing that was read may be believed: the handle may have led to another device."""
         device.handle = None
         device.slow_values.clear()
         device.slow_missing.clear()
+        device.has_slow = False
         device.processes = None
-        return _row(device, {}, {_WHOLE: reason(error)})
+        return {}, {WHOLE: reason(error)}
 
     def _keep(self, device: _Device, call: str, answer: Any, into: dict[str, Any], what: Any) -> None:
         if call not in SLOW_CALLS:
@@ -311,27 +341,13 @@ class Watch:
                 device.pci_bus_id = self._calls.pci_bus_id(device.handle)
 
 
-def _row(device: _Device, values: dict[str, tuple[float | None, ...]], missing: dict[str, str]) -> dict[str, Any]:
-    flat: list[float | None] = []
-    for call, names in CALL_FIELDS.items():
-        flat.extend(values.get(call) or (None,) * len(names))
-    return {
-        "uuid": device.uuid,
-        "parent": device.parent,
-        "index": device.index,
-        "name": device.name,
-        "pci": device.pci_bus_id,
-        "values": flat,
-        "missing": missing,
-        "processes": device.processes,
-    }
-
-
 class _NothingToRead(Exception):
     """There is no driver, no library or no GPU; the text says what to do."""
 
 
-def _start(crumb: Crumb, known: Iterable[tuple[str, str | None]], leave_out: Any) -> tuple[Calls, Watch]:
+def _start(
+    crumb: Crumb, known: Iterable[tuple[str, str | None]], leave_out: Iterable[tuple[str, str]]
+) -> tuple[Calls, Watch]:
     try:
         import pynvml
     except Exception as error:
@@ -367,29 +383,22 @@ def main() -> None:
     crumb = Crumb(crumb_fd)
     frames = Frames()
     start = _receive(wire, frames)
-    left_out: set[tuple[str, str]] = set()
-
-    def is_left_out(uuid: str, call: str) -> bool:
-        if not left_out:
-            return False
-        return not left_out.isdisjoint(((uuid, call), (uuid, ANY), (ANY, call), (ANY, ANY)))
-
-    left_out.update((uuid, call) for uuid, call in start["leave_out"])
     try:
-        _, watch = _start(crumb, start["known"], is_left_out)
+        calls, watch = _start(crumb, start["known"], start["leave_out"])
     except _NothingToRead as nothing:
         wire.sendall(frame({"unavailable": str(nothing)}))
         return
+    gc.freeze()  # what was made so far stays: no collection walks over it again
     wire.sendall(frame({"ready": watch.count}))
     while True:
         request = _receive(wire, frames)
         began = time.monotonic()
-        left_out.clear()
-        left_out.update((uuid, call) for uuid, call in request["leave_out"])
-        answer = watch.poll(request["budget_s"], request["is_slow"], request["is_discovering"])
-        answer["number"] = request["number"]
-        answer["took_us"] = round((time.monotonic() - began) * 1e6)
-        wire.sendall(frame(answer))
+        number, budget_s, is_slow, is_discovering = request[VALUES]
+        if "leave_out" in request:
+            calls.leave_out(request["leave_out"])
+        answer, values = watch.poll(budget_s, bool(is_slow), bool(is_discovering))
+        values[0], values[1] = number, round((time.monotonic() - began) * 1e6)
+        wire.sendall(frame(answer, values))
 
 
 def _receive(wire: socket.socket, frames: Frames) -> dict[str, Any]:
