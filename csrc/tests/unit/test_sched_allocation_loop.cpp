@@ -163,6 +163,54 @@ TEST_SUITE("sched/allocation_loop") {
     CHECK(run(mean.get()) != reactive);
   }
 
+  TEST_CASE("a step that is foreseen, or seen, settles within three ticks and the delay, without overshoot") {
+    for (const Duration delay : {0_s, 10_s, 60_s}) {
+      for (const bool looks_ahead : {false, true}) {
+        if (looks_ahead && delay == 0_s) continue;
+        sched::Scheduler scheduler{shared_device(3)};
+        AllocationLoop loop{scheduler.fleet(), {.actuation_delay = delay}};
+        Scripted outlook;
+        if (looks_ahead) loop.set_outlook(&outlook);
+        Arrivals quiet;
+        Instant now = kStart;
+        // Two minutes in which nothing but what is said comes, so that the outlook is believed.
+        for (int t = 0; t < 3'000; ++t, now += kTick) {
+          loop.act(scheduler, now);
+          if (looks_ahead) quiet.until(scheduler, now, 1.0);
+          while (const auto placed = scheduler.next_placement()) (void)scheduler.complete(placed->ticket, 1, now);
+          outlook.pace = 0.1;
+          loop.tick(scheduler, now);
+        }
+        REQUIRE(loop.is_foreseen() == looks_ahead);
+        // The step: seen as a backlog of 20 s within the promise, or foreseen as a pace.
+        outlook.pace = 1.5;
+        const Instant step = now;
+        if (!looks_ahead) {
+          for (int i = 0; i < 200; ++i) {
+            auto made = request(10'000, now, 30_s);
+            made.allowed = ModelMask{1};
+            made.max_tokens = 1;
+            scheduler.submit(made, now);
+          }
+        }
+        std::vector<double> share;
+        for (; now <= step + delay + 1_s + 5 * kTick; now += kTick) {
+          loop.act(scheduler, now);
+          loop.tick(scheduler, now);
+          loop.act(scheduler, now);
+          share.push_back(scheduler.fleet().device(0).plan.share[0]);
+        }
+        const double last = share.back();
+        CHECK(last > 0.5);
+        // A forecast is read once a second: its step is seen at the next whole one.
+        const auto settled = static_cast<std::size_t>((delay + (looks_ahead ? 1_s : 0_s)) / kTick) + 3;
+        for (std::size_t t = settled; t < share.size(); ++t) CHECK(std::abs(share[t] - last) <= 0.1 * (last - 1.0 / 3));
+        for (const double each : share) CHECK(each <= last + 0.1 * (last - 1.0 / 3));
+        if (delay > 0_s) CHECK(share[static_cast<std::size_t>(delay / kTick) - 1] == doctest::Approx(1.0 / 3));
+      }
+    }
+  }
+
   TEST_CASE("a delay below five seconds is left to feedback") {
     for (const Duration delay : {4'900_ms, 5'000_ms}) {
       sched::Scheduler scheduler{shared_device(2)};

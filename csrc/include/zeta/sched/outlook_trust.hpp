@@ -14,15 +14,16 @@ namespace zeta::sched {
 ///
 /// Each second it is held to what it said a delay ago: the work within that delay, model by model, against what then
 /// came, beside what a 30 s mean had said at the same time. Absolute errors of the median, faded with a half-life of
-/// 120 s. A source is believed once kFirst seconds have been judged and its error is at most kTrusted times the mean's,
-/// and then until it exceeds kLost times. Silence is judged as "nothing will come". One owner; allocates at
-/// construction only.
+/// 120 s. A source is believed once kFirst seconds have been judged and its error is at most kTrusted times the mean's
+/// plus kNear of what came (a load without noise leaves the mean no error at all), and then until it exceeds kLost
+/// times and kNear. Silence is judged as "nothing will come". One owner; allocates at construction only.
 class OutlookTrust {
  public:
   static constexpr std::size_t kLongestS = 1'024;  ///< No source is believed about a delay as long as this.
   static constexpr std::uint32_t kFirst = 30;
   static constexpr double kTrusted = 1.1;
   static constexpr double kLost = 1.25;
+  static constexpr double kNear = 0.05;
 
   OutlookTrust(std::size_t models, bool is_used)
       : models_{models}, mean_{models}, came_s_(models), said_(is_used ? kLongestS * models : 0) {}
@@ -65,7 +66,7 @@ class OutlookTrust {
     delay_s_ = delay_s;
     since_ = seconds_;
     judged_ = 0;
-    source_error_ = mean_error_ = 0.0;
+    source_error_ = mean_error_ = came_faded_ = 0.0;
     is_trusted_ = false;
   }
 
@@ -73,14 +74,17 @@ class OutlookTrust {
     constexpr double kKept = 0.99424;  // of an error after a second: half of it after 120
     source_error_ *= kKept;
     mean_error_ *= kKept;
+    came_faded_ *= kKept;
     for (std::size_t i = 0; i < models_; ++i) {
       const Said& said = said_at(seconds_ - delay_s_, i);
       const double came_s = came_s_[i] - said.came_s;
       source_error_ += distance(said.source_s, came_s);
       mean_error_ += distance(said.mean_s, came_s);
+      came_faded_ += came_s;
     }
     if (judged_ < kFirst) ++judged_;
-    is_trusted_ = judged_ == kFirst && source_error_ <= (is_trusted_ ? kLost : kTrusted) * mean_error_;
+    const double most = (is_trusted_ ? kLost : kTrusted) * mean_error_ + kNear * came_faded_;
+    is_trusted_ = judged_ == kFirst && source_error_ <= most;
   }
 
   std::size_t models_;
@@ -93,6 +97,7 @@ class OutlookTrust {
   std::uint32_t judged_ = 0;
   double source_error_ = 0.0;
   double mean_error_ = 0.0;
+  double came_faded_ = 0.0;  ///< What came, faded like the errors.
   bool is_trusted_ = false;
 };
 
