@@ -18,6 +18,7 @@ from tests.nvml.fake_library import FakeLibrary, Fault
 from zeta.errors import ClosedError, ProbeUnavailable
 from zeta.monitor import NvmlProbe, _nvml_child, _nvml_probe
 from zeta.monitor._nvml_child import find_python
+from zeta.runtime import Monitor
 
 PREAMBLE = """
 import os, signal, sys, threading, time
@@ -194,6 +195,29 @@ def test_a_driver_that_hangs_everywhere_is_left_alone_and_comes_back(fake: FakeL
     fake.clear()
     read_until(probe, lambda reading: is_all_known(reading, uuids(fake)), reads=100, fake=fake)
     probe.close()
+
+
+def test_under_the_monitor_a_hang_costs_one_field_and_comes_back(fake: FakeLibrary) -> None:
+    probe = NvmlProbe(environment=fake.environment, deadline_s=0.25, slow_period_s=0.0)
+
+    def powers() -> list[float | None]:
+        devices = monitor.snapshot().devices
+        return [devices[uuid].power_w if uuid in devices else None for uuid in uuids(fake)]
+
+    def wait_for(expected: list[float | None]) -> None:
+        for _ in range(100):
+            if powers() == expected:
+                return
+            threading.Event().wait(PACE_S)
+        raise AssertionError(f"{powers()}, {monitor.probes()}, {probe.health()}")
+
+    with Monitor(period_s=0.1) as monitor:
+        monitor.add(probe, deadline_s=0.3)
+        wait_for([50.0, 100.0, 150.0])
+        with fake.fault("nvmlDeviceGetPowerUsage", Fault.HANG, gpu=1):
+            wait_for([50.0, None, 150.0])
+        wait_for([50.0, 100.0, 150.0])
+    assert probe.health().state == "closed"
 
 
 # --- the host's end --------------------------------------------------------------------------------------------------

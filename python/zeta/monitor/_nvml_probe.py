@@ -92,8 +92,9 @@ class NvmlProbe:
 
     Parameters
     ----------
-    deadline_s : float, default 0.5
-        The longest that `read` takes. A child that has not answered by then is killed and replaced.
+    deadline_s : float, default 0.25
+        The longest that `read` takes. A child that has not answered by then is killed and replaced. Give the sampler
+        a little more, so that it sees what this probe makes of a hang: 0.3 s.
     start_deadline_s : float, default 10.0
         The longest that a child may take to start: without persistence mode a driver needs seconds to wake the GPUs.
         `read` does not wait for that; nothing is known until the child is there.
@@ -121,7 +122,7 @@ class NvmlProbe:
     def __init__(
         self,
         *,
-        deadline_s: float = 0.5,
+        deadline_s: float = 0.25,
         start_deadline_s: float = 10.0,
         slow_period_s: float = 1.0,
         discovery_period_s: float = 5.0,

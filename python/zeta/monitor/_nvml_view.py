@@ -79,7 +79,7 @@ def _detail(told: Mapping[str, Any]) -> Mapping[str, Any]:
             "pci_bus_id": told["pci"],
             "index": told["index"],
             "parent": told["parent"],
-            "processes": None if processes is None else types.MappingProxyType(dict(processes)),
-            "missing": types.MappingProxyType(by_field),
+            "processes": None if processes is None else dict(processes),
+            "missing": by_field,
         }
     )
