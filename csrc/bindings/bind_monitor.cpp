@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,72 @@ void publish(ReadingBoard& board, std::size_t row, std::uint64_t identity, const
     throw py::value_error("stale_after_ns is " + std::to_string(stale_after_ns) + "; expected 0 or more.");
   }
   board.publish(checked_row(board, row), identity, columns, instant_from_ns(taken_ns), Duration{stale_after_ns});
+}
+
+/// Names and bounds of a kind's columns, so that a mapping becomes a row by look-ups of interned names.
+class Columns {
+ public:
+  Columns(const std::string& kind, const std::vector<double>& low, const std::vector<double>& high) {
+    const auto names = field_names(kind);
+    if (low.size() != names.size() || high.size() != names.size()) {
+      throw py::value_error("a " + kind + " has " + std::to_string(names.size()) + " fields, expected a lowest and a " +
+                            "highest value for each; got " + std::to_string(low.size()) + " and " +
+                            std::to_string(high.size()) + ".");
+    }
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      PyObject* name = PyUnicode_InternFromString(names[i].c_str());
+      if (name == nullptr) throw py::error_already_set();
+      columns_.push_back({py::reinterpret_steal<py::object>(name), low[i], high[i]});
+    }
+  }
+
+  /// Fills `values`, NaN for what is missing, None, no number or out of bounds; returns how many names were there.
+  std::size_t read(const py::dict& given, std::array<double, kReadingFields>& values) const {
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      values[i] = ReadingRecord::kUnknown;
+      PyObject* value = PyDict_GetItemWithError(given.ptr(), columns_[i].name.ptr());
+      if (value == nullptr) {
+        if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+        continue;
+      }
+      ++found;
+      if (value == Py_None) continue;
+      const double number = number_from(value);
+      if (number >= columns_[i].low && number <= columns_[i].high) values[i] = number;
+    }
+    return found;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return columns_.size(); }
+
+ private:
+  struct Column {
+    py::object name;
+    double low;
+    double high;
+  };
+
+  static double number_from(PyObject* value) {
+    if (PyFloat_CheckExact(value)) return PyFloat_AS_DOUBLE(value);
+    // A number of another type, or garbage; its own code may run here.
+    const auto held = py::reinterpret_borrow<py::object>(value);
+    const double number = PyFloat_AsDouble(value);
+    if (PyErr_Occurred() == nullptr) return number;
+    PyErr_Clear();
+    return ReadingRecord::kUnknown;
+  }
+
+  std::vector<Column> columns_;
+};
+
+std::size_t publish_mapping(ReadingBoard& board, std::size_t row, std::uint64_t identity, const Columns& columns,
+                            const py::dict& given, std::int64_t taken_ns, std::int64_t stale_after_ns) {
+  std::array<double, kReadingFields> values;
+  const std::size_t found = columns.read(given, values);
+  board.publish(checked_row(board, row), identity, std::span{values}.first(columns.size()), instant_from_ns(taken_ns),
+                Duration{stale_after_ns});
+  return found;
 }
 
 /// The caller's array of shape (rows, fields), or nullptr for None.
@@ -135,6 +202,10 @@ void bind_monitor(py::module_& module) {
       [](const std::string& kind, const std::string& key) { return reading_identity(kind_from(kind), key); },
       py::arg("kind"), py::arg("key"), "The 64 bits by which the core knows a row's subject; never 0.");
 
+  py::class_<Columns>(module, "ReadingColumns", "The columns of a device, host or replica, with each one's bounds.")
+      .def(py::init<const std::string&, const std::vector<double>&, const std::vector<double>&>(), py::arg("kind"),
+           py::arg("low"), py::arg("high"));
+
   py::class_<ReadingBoard, std::shared_ptr<ReadingBoard>>(
       module, "ReadingBoard",
       "The newest reading of each row: written by one thread per row, read by any, whole or not at all.")
@@ -147,6 +218,11 @@ void bind_monitor(py::module_& module) {
           py::arg("taken_ns").noconvert(), py::arg("stale_after_ns").noconvert(),
           "Puts a reading on the board. values: float64, one per column, NaN for what is unknown; missing columns are "
           "unknown. An unknown column keeps the instant at which it was last known, unless identity is new to the row.")
+      .def(
+          "publish_mapping", &publish_mapping, py::arg("row").noconvert(), py::arg("identity").noconvert(),
+          py::arg("columns"), py::arg("values"), py::arg("taken_ns").noconvert(), py::arg("stale_after_ns").noconvert(),
+          "As publish, from a dict of numbers by field; what is missing, None, no number or out of its column's bounds "
+          "is unknown. Returns how many of the dict's keys are columns.")
       .def(
           "forget", [](ReadingBoard& board, std::size_t row) { board.forget(checked_row(board, row)); },
           py::arg("row").noconvert(), "Makes all columns of the row unknown; their ages go on.")

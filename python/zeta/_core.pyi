@@ -23,6 +23,7 @@ __all__: list[str] = [
     "OnnxNet",
     "PriorityQueue",
     "ReadingBoard",
+    "ReadingColumns",
     "Replay",
     "Router",
     "SchedulerConfig",
@@ -1046,6 +1047,17 @@ class Replay:
     @property
     def violations(self) -> int: ...
 
+class ReadingColumns:
+    """
+    The columns of a device, host or replica, with each one's bounds.
+    """
+    def __init__(
+        self,
+        kind: str,
+        low: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        high: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+    ) -> None: ...
+
 class ReadingBoard:
     """
     The newest reading of each row: written by one thread per row, read by any, whole or not at all.
@@ -1070,6 +1082,12 @@ class ReadingBoard:
     def publish(self, row: int, identity: int, values: typing.Any, taken_ns: int, stale_after_ns: int) -> None:
         """
         Puts a reading on the board. values: float64, one per column, NaN for what is unknown; missing columns are unknown. An unknown column keeps the instant at which it was last known, unless identity is new to the row.
+        """
+    def publish_mapping(
+        self, row: int, identity: int, columns: ReadingColumns, values: dict, taken_ns: int, stale_after_ns: int
+    ) -> int:
+        """
+        As publish, from a dict of numbers by field; what is missing, None, no number or out of its column's bounds is unknown. Returns how many of the dict's keys are columns.
         """
     def read(self, row: int, *, now_ns: int) -> typing.Any:
         """

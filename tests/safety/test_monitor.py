@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.safety.conftest import Ask
 
-from zeta.errors import ClosedError
+from zeta.errors import ClosedError, ProbeUnavailable
 from zeta.monitor import HANG, FakeProbe, Kind, ProbeReport, ProbeState, Reading
 from zeta.runtime import Monitor, examine
 
@@ -131,6 +131,17 @@ def test_examining_says_what_one_read_finds() -> None:
     probe = FakeProbe([Reading({"host": {"load_1m": 0.25}})], kind=Kind.HOST)
     report, snapshot = examine(probe)
     assert (report.state, report.reads, snapshot.host.load_1m, probe.is_closed) == (ProbeState.READING, 1, 0.25, True)
+
+
+def test_examining_twice_knows_differences() -> None:
+    probe = FakeProbe([BUSY, Reading({"GPU-a": {"utilisation": 0.75}})])
+    report, snapshot = examine(probe, reads=2)
+    assert (report.reads, snapshot.devices["GPU-a"].utilisation) == (2, 0.75)
+
+
+def test_examining_what_is_not_there_says_so_at_once() -> None:
+    report, _ = examine(FakeProbe([ProbeUnavailable("no driver")]), reads=2)
+    assert (report.state, report.message, report.reads) == (ProbeState.UNAVAILABLE, "no driver", 1)
 
 
 def test_examining_gives_up_on_a_read_that_hangs() -> None:

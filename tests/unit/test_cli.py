@@ -84,6 +84,17 @@ def test_doctor_speaks_json(say: Said) -> None:
     assert "all" not in found["extras"]
 
 
+def test_doctor_reads_the_host_and_tells_known_fields_from_unknown_ones(say: Said) -> None:
+    _, out, _ = say("doctor", "--json")
+    host = json.loads(out)["probes"]["host"]
+    assert (host["state"], host["message"]) == ("reading", "")
+    assert host["known"]["cpu_limit"] > 0
+    assert {"cpu_utilisation", "process_cpus"} <= host["known"].keys()
+    assert None not in host["known"].values()
+    _, out, _ = say("doctor")
+    assert f"probe host        reading: {len(host['known'])} of 13 fields known" in out
+
+
 def test_doctor_says_how_to_get_what_is_missing(say: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     known = importlib.metadata.version
 

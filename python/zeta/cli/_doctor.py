@@ -1,7 +1,7 @@
 """``zeta doctor``: what was built, what is reachable, what is missing and how to get it.
 
-Nothing is imported that zeta itself would not import: files and package metadata only. The one driver that is asked,
-NVIDIA's, is asked in a child process, which may hang or crash.
+Nothing heavy is imported: files and package metadata only. The one driver that is asked, NVIDIA's, is asked in a child
+process, which may hang or crash.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def examine() -> dict[str, Any]:
             "deprecated_pynvml": _version("pynvml"),
             **_gpus(),
         },
+        "probes": _probes(),
         "extras": {
             extra: {
                 "packages": {name: _version(name) for name in names},
@@ -97,6 +98,9 @@ def _print(found: dict[str, Any]) -> None:
     _print_gpus(nvml)
     if nvml["deprecated_pynvml"]:
         print("  note              the deprecated package pynvml is installed too; pip uninstall pynvml")
+    for name, probe in found["probes"].items():
+        known = f"{len(probe['known'])} of {len(probe['known']) + len(probe['unknown'])} fields known"
+        print(f"  probe {name:<11} {probe['state']}: {probe['message'] or known}")
     for extra, state in found["extras"].items():
         absent = [name for name, version in state["packages"].items() if not version]
         text = "complete" if not absent else f"{', '.join(absent)} missing; {state['get']}"
@@ -153,6 +157,24 @@ def _gpus() -> dict[str, Any]:
         for uuid, row in reading.rows.items()
     ]
     return {"gpus": gpus, "missing": missing} | ({"driver": health.driver} if health.driver else {})
+
+
+def _probes() -> dict[str, dict[str, Any]]:
+    """What each built-in probe finds here in two reads."""
+    from zeta.monitor import HostProbe
+    from zeta.runtime import examine
+
+    found = {}
+    for probe in (HostProbe(),):
+        report, snapshot = examine(probe, deadline_s=2.0, reads=2)
+        values = {field.name: getattr(snapshot.host, field.name) for field in probe.fields}
+        found[report.name] = {
+            "state": str(report.state),
+            "message": report.message,
+            "known": {name: value for name, value in values.items() if value is not None},
+            "unknown": [name for name, value in values.items() if value is None],
+        }
+    return found
 
 
 def _version(distribution: str) -> str | None:

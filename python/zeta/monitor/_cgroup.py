@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 __all__ = ["Cgroup", "CpuUse", "find", "numbers", "read_text"]
 
+_BUFFER_BYTES = 1 << 16
 _UNLIMITED_BYTES = 1 << 60  # version 1 says "unlimited" with a number near 2^63
 
 
@@ -20,9 +21,10 @@ def read_text(path: str) -> str | None:
     except OSError:
         return None
     try:
-        parts = []
-        while part := os.read(file, 65536):
-            parts.append(part)
+        # The kernel gives such files whole where they fit, so that one look is enough.
+        parts = [os.read(file, _BUFFER_BYTES)]
+        while len(parts[-1]) == _BUFFER_BYTES:
+            parts.append(os.read(file, _BUFFER_BYTES))
         return b"".join(parts).decode("utf-8", "replace")
     except OSError:
         return None

@@ -7,14 +7,17 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from zeta.errors import ProbeUnavailable
-from zeta.monitor._cgroup import Cgroup, CpuUse, find, numbers, read_text
+from zeta.monitor._cgroup import Cgroup, CpuUse, find, read_text
 from zeta.monitor.probe import HOST_FIELDS, Field, Kind, Reading
 
 __all__ = ["HostProbe"]
 
 _KB = 1024.0
+_SLOW_S = 1.0
+_MEMORY = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree):\s+(\d+) kB$", re.MULTILINE)
 _PRESSURE = re.compile(r"^some avg10=([\d.]+)", re.MULTILINE)
 
 
@@ -29,6 +32,21 @@ class _Counts:
     process_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """What is read once a second at most."""
+
+    at_s: float
+    group: Cgroup
+    cpus: set[int]
+    quota: float
+    cpu_folder: str | None
+    memory_limit: float
+    memory_folder: str | None
+    row: dict[str, float | None]
+    details: dict[str, Any]
+
+
 class HostProbe:
     """Reads ``/proc`` and ``/sys/fs/cgroup`` (version 1, 2 or both).
 
@@ -40,15 +58,18 @@ class HostProbe:
 
     Notes
     -----
-    A file that is missing or odd makes its fields unknown and no others. What is a difference between two reads
-    (`cpu_utilisation`, `cpu_throttled`, `process_cpus`) is unknown until the second. Where a quota limits the process,
-    `cpu_utilisation` is the greater of the machine's and the group's part of its quota: whichever is short first.
+    A file that is missing or odd makes its fields unknown and no others. Limits, load and pressure, which change
+    slowly, are read once a second at most; the kernel itself renews load every 5 s and pressure every 2 s.
+
+    What is a difference between two reads (`cpu_utilisation`, `cpu_throttled`, `process_cpus`) is unknown until the
+    second. Where a quota limits the process, `cpu_utilisation` is the greater of the machine's part and the group's
+    part of its quota: whichever is short first.
     """
 
     def __init__(self, name: str = "host", *, root: str = "") -> None:
         self._name = name
         self._root = root
-        self._group: Cgroup | None = None
+        self._slow: _Slow | None = None
         self._before: _Counts | None = None
 
     @property
@@ -74,38 +95,31 @@ class HostProbe:
         ProbeUnavailable
             If there is no ``/proc``.
         """
+        now_s = time.monotonic()
         memory = _memory_bytes(self._text("/proc/meminfo"))
         stat = self._text("/proc/stat")
         if stat is None and not memory:
             raise ProbeUnavailable("neither /proc/stat nor /proc/meminfo can be read; is /proc mounted here?")
-        if self._group is None:
-            self._group = find(self._root)
-        group = self._group
-        cpus = os.sched_getaffinity(0)
-        quota, group_folder = group.cpu_limit()
-        cpu_limit = min(float(len(cpus)), quota)
+        slow = self._slow
+        if slow is None or now_s - slow.at_s >= _SLOW_S:
+            slow = self._slow = self._read_slow(now_s)
 
-        busy, total = _cpu_ticks(stat, cpus)
-        counts = _Counts(time.monotonic(), busy, total, group.cpu_use(group_folder), time.process_time())
+        busy, total = _cpu_ticks(stat, slow.cpus)
+        use = slow.group.cpu_use(slow.cpu_folder if slow.quota < math.inf else None)
+        counts = _Counts(now_s, busy, total, use, time.process_time())
         before, self._before = self._before, counts
 
-        limit, used, available = self._memory(memory, group)
-        load = _floats(self._text("/proc/loadavg"))
+        limit, used, available = _memory(memory, slow)
         row: dict[str, float | None] = {
-            "cpu_limit": cpu_limit,
-            "load_1m": load[0] if load else None,
-            "load_5m": load[1] if len(load) > 1 else None,
-            "cpu_pressure": _pressure(group.pressure("cpu") or self._text("/proc/pressure/cpu")),
-            "memory_pressure": _pressure(group.pressure("memory") or self._text("/proc/pressure/memory")),
+            **slow.row,
             "memory_limit_bytes": limit,
             "memory_used_bytes": used,
             "memory_available_bytes": available,
             "swap_used_bytes": _difference(memory.get("SwapTotal"), memory.get("SwapFree")),
             "process_memory_bytes": self._resident_bytes(),
-            **(_rates(before, counts, quota) if before is not None else {}),
+            **(_rates(before, counts, slow.quota) if before is not None else {}),
         }
-        details = {"cpus": sorted(cpus), "cgroup": group_folder}
-        return Reading({"host": row}, details={"host": details})
+        return Reading({"host": row}, details={"host": slow.details})
 
     def close(self) -> None:
         """Nothing is open between reads."""
@@ -113,23 +127,40 @@ class HostProbe:
     def _text(self, path: str) -> str | None:
         return read_text(self._root + path)
 
-    def _memory(self, memory: dict[str, float], group: Cgroup) -> tuple[float | None, float | None, float | None]:
-        """Limit, use and what is left: the machine's, or the group's where that is tighter."""
-        total, available = memory.get("MemTotal"), memory.get("MemAvailable")
-        limit, folder = group.memory_limit_bytes()
-        if total is not None and limit >= total:
-            return total, _difference(total, available), available
-        if limit == math.inf:
-            return None, None, available
-        used = group.memory_used_bytes(folder)
-        left = _difference(limit, used)
-        if left is not None and available is not None:
-            left = min(left, available)
-        return limit, used, left
+    def _read_slow(self, now_s: float) -> _Slow:
+        """What the kernel or an operator changes seldom."""
+        group = self._slow.group if self._slow is not None else find(self._root)
+        cpus = os.sched_getaffinity(0)
+        quota, cpu_folder = group.cpu_limit()
+        memory_limit, memory_folder = group.memory_limit_bytes()
+        load = _floats(self._text("/proc/loadavg"))
+        row: dict[str, float | None] = {
+            "cpu_limit": min(float(len(cpus)), quota),
+            "load_1m": load[0] if load else None,
+            "load_5m": load[1] if len(load) > 1 else None,
+            "cpu_pressure": _pressure(group.pressure("cpu") or self._text("/proc/pressure/cpu")),
+            "memory_pressure": _pressure(group.pressure("memory") or self._text("/proc/pressure/memory")),
+        }
+        details = {"cpus": sorted(cpus), "cgroup": cpu_folder}
+        return _Slow(now_s, group, cpus, quota, cpu_folder, memory_limit, memory_folder, row, details)
 
     def _resident_bytes(self) -> float | None:
         pages = _floats(self._text("/proc/self/statm"))
         return pages[1] * os.sysconf("SC_PAGESIZE") if len(pages) > 1 else None
+
+
+def _memory(memory: dict[str, float], slow: _Slow) -> tuple[float | None, float | None, float | None]:
+    """Limit, use and what is left: the machine's, or the group's where that is tighter."""
+    total, available, limit = memory.get("MemTotal"), memory.get("MemAvailable"), slow.memory_limit
+    if total is not None and limit >= total:
+        return total, _difference(total, available), available
+    if limit == math.inf:
+        return None, None, available
+    used = slow.group.memory_used_bytes(slow.memory_folder)
+    left = _difference(limit, used)
+    if left is not None and available is not None:
+        left = min(left, available)
+    return limit, used, left
 
 
 def _rates(before: _Counts, now: _Counts, quota: float) -> dict[str, float | None]:
@@ -181,9 +212,8 @@ def _cpu_ticks(stat: str | None, cpus: set[int]) -> tuple[float | None, float | 
 
 
 def _memory_bytes(text: str | None) -> dict[str, float]:
-    """Of /proc/meminfo: bytes by name."""
-    plain = re.sub(r":\s+|\s*kB$", " ", text or "", flags=re.MULTILINE)
-    return {name: value * _KB for name, value in numbers(plain).items()}
+    """Of /proc/meminfo: bytes by name, those that are used here."""
+    return {name: float(value) * _KB for name, value in _MEMORY.findall(text or "")}
 
 
 def _pressure(text: str | None) -> float | None:

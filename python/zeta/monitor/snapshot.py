@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from zeta._core import ReadingBoard, reading_identity
+from zeta._core import ReadingBoard, ReadingColumns, reading_identity
 from zeta.monitor.probe import Kind, Reading, fields_of
 
 __all__ = ["Board", "DeviceReadings", "HostReadings", "ReplicaReadings", "Snapshot"]
@@ -119,42 +115,26 @@ class Snapshot:
 @dataclass(slots=True)
 class _Row:
     index: int
+    identity: int
     owner: str
     is_present: bool = True
     seen_ns: int = 0
     details: Mapping[str, Any] = field(default_factory=lambda: _NO_DETAILS)
 
 
-class _Columns:
-    """A kind's fields as arrays, so that a row is checked at once."""
-
-    def __init__(self, kind: Kind) -> None:
-        fields = fields_of(kind)
-        self.names = tuple(each.name for each in fields)
-        self.known = frozenset(self.names)
-        self.low = np.array([each.low for each in fields])
-        self.high = np.array([each.high for each in fields])
-
-    def values(self, row: Mapping[str, float | None]) -> npt.NDArray[np.float64]:
-        """The row's values by column; NaN for what is missing, no number, or outside its bounds."""
-        get = row.get
-        given = [get(name) for name in self.names]
-        try:
-            values = np.array(given, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            values = np.array([_number(each) for each in given])
-        values[~((values >= self.low) & (values <= self.high))] = np.nan
-        return values
+def _columns(kind: Kind) -> ReadingColumns:
+    fields = fields_of(kind)
+    return ReadingColumns(kind, [each.low for each in fields], [each.high for each in fields])
 
 
-def _number(given: object) -> float:
-    try:
-        return float(given)  # type: ignore[arg-type]  # whatever it is
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+_COLUMNS: Mapping[Kind, ReadingColumns] = types.MappingProxyType({kind: _columns(kind) for kind in Kind})
+_NAMES: Mapping[Kind, tuple[str, ...]] = types.MappingProxyType(
+    {kind: tuple(each.name for each in fields_of(kind)) for kind in Kind}
+)
 
 
-_COLUMNS: Mapping[Kind, _Columns] = types.MappingProxyType({kind: _Columns(kind) for kind in Kind})
+def _as_dict(given: object) -> dict[str, float | None] | None:
+    return dict(given) if isinstance(given, Mapping) else None
 
 
 class Board:
@@ -201,32 +181,30 @@ class Board:
             the kind has not, a key that belongs to another probe, a board that is full. One bad row spoils no other.
         """
         columns = _COLUMNS[kind]
-        rows = reading.rows
+        rows, details, publish = reading.rows, reading.details, self._core.publish_mapping
         wrong = ""
         with self._lock:
             mine = self._rows[kind]
             for key, given in rows.items():
-                try:
-                    if not given.keys() <= columns.known:
-                        unknown = sorted(given.keys() - columns.known)
-                        wrong = f"{owner} read {unknown} of {key!r}; a {kind} has {', '.join(columns.names)}"
-                    values = columns.values(given)
-                    row = mine.get(key) or self._take_row(owner, kind, key)
-                except AttributeError:
+                values = given if type(given) is dict else _as_dict(given)
+                if values is None:
                     wrong = f"{owner} read {given!r} of {key!r}; expected a mapping from names of fields to numbers"
                     continue
+                row = mine.get(key) or self._take_row(owner, kind, key)
                 if row is None:
                     wrong = self._why_no_row(owner, kind, key)
                     continue
                 if row.owner != owner:
                     wrong = f"{owner} read {key!r}, which {row.owner} reads already; remove one of the two probes"
                     continue
-                row.is_present = True
                 row.seen_ns = taken_ns
-                row.details = reading.details.get(key, _NO_DETAILS)
-                self._core.publish(row.index, reading_identity(kind, key), values, taken_ns, stale_after_ns)
+                row.details = details.get(key, _NO_DETAILS)
+                row.is_present = True
+                if publish(row.index, row.identity, columns, values, taken_ns, stale_after_ns) != len(values):
+                    unknown = sorted(map(str, values.keys() - set(_NAMES[kind])))
+                    wrong = f"{owner} read {unknown} of {key!r}; a {kind} has {', '.join(_NAMES[kind])}"
             for key, row in mine.items():
-                if row.owner == owner and row.is_present and key not in rows:
+                if row.is_present and row.owner == owner and key not in rows:
                     row.is_present = False
                     self._core.forget(row.index)
         return wrong
@@ -285,9 +263,9 @@ class Board:
         if row is None:
             return None
         found = self._core.read(row.index, now_ns=now_ns)
-        if found is None or found[0] != reading_identity(kind, key):
+        if found is None or found[0] != row.identity:
             return None  # freed meanwhile
-        names = _COLUMNS[kind].names
+        names = _NAMES[kind]
         fields = dict(zip(names, found[1][: len(names)], strict=True))
         ages = types.MappingProxyType(dict(zip(names, found[2][: len(names)], strict=True)))
         return {"key": key, "age_s": ages, "details": row.details, **fields}
@@ -308,7 +286,7 @@ class Board:
             if not absent:
                 return None
             self._free_row(kind, min(absent, key=lambda each: rows[each].seen_ns))
-        row = self._rows[kind][key] = _Row(self._free[kind].pop(), owner)
+        row = self._rows[kind][key] = _Row(self._free[kind].pop(), reading_identity(kind, key), owner)
         return row
 
     def _why_no_row(self, owner: str, kind: Kind, key: object) -> str:

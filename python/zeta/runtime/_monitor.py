@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 from zeta.clock import Clock, SteadyClock
 from zeta.errors import ClosedError
-from zeta.monitor import Board, Probe, ProbeReport, Sampler, Snapshot
+from zeta.monitor import Board, Probe, ProbeReport, ProbeState, Sampler, Snapshot
 
 __all__ = ["Monitor", "examine"]
 
 _NS = 1_000_000_000
 _CLOSE_S = 1.0  # the most that closing waits for probes, and again for threads
+_WATCH_NS = _NS // 4
+_EXAMINE_S = 0.1
 _EXIT_S = 0.1  # the same at the interpreter's end
 
 _log = logging.getLogger("zeta.monitor")
@@ -239,14 +241,12 @@ class Monitor:
         self._threads[name] = [each for each in self._threads[name] if each.thread.is_alive()]
         self._threads[name].append(_Reader(thread, gate))
 
-    def _check(self) -> float:
-        """Replaces threads that hang; returns the seconds until that should be looked at again."""
+    def _check(self) -> None:
+        """Replaces threads that hang."""
         with self._lock:
             for sampler in self._samplers.values():
                 if sampler.check():
                     self._start_thread(sampler)
-            shortest_ns = min((sampler.deadline_ns for sampler in self._samplers.values()), default=_NS)
-        return min(max(shortest_ns / 2 / _NS, 0.005), 0.25)
 
     def _end(self, samplers: list[Sampler], readers: list[_Reader], wait_s: float) -> None:
         for sampler in samplers:
@@ -269,29 +269,35 @@ class Monitor:
         self._board.clear()
 
 
-def examine(probe: Probe, *, deadline_s: float = 5.0) -> tuple[ProbeReport, Snapshot]:
-    """Reads a probe once and closes it: how it fares, and what it found.
+def examine(probe: Probe, *, deadline_s: float = 5.0, reads: int = 1) -> tuple[ProbeReport, Snapshot]:
+    """Reads a probe once or twice and closes it: how it fares, and what it found.
 
     Parameters
     ----------
     probe : Probe
     deadline_s : float, default 5.0
-        How long the read may take, in seconds. Closing may take one second more.
+        How long a read may take, in seconds. Closing may take one second more.
+    reads : int, default 1
+        How often to read: what tells differences knows them from the second read on, 0.1 s later.
     """
     clock = SteadyClock()
     board = Board(devices=256, replicas=256)
     sampler = Sampler(probe, board, clock, period_s=deadline_s)
     has_read = threading.Event()
+    left = reads
 
-    def end_after_one(_: int) -> bool:
-        has_read.set()
-        return True
+    def wait_until(_: int) -> bool:
+        nonlocal left
+        left -= 1
+        if left <= 0 or sampler.report().state is not ProbeState.READING:
+            has_read.set()
+            return True
+        time.sleep(_EXAMINE_S)
+        return False
 
     turn = sampler.take_turn()
-    threading.Thread(
-        target=sampler.run, args=(turn, end_after_one), name=f"zeta-probe-{probe.name}", daemon=True
-    ).start()
-    has_read.wait(deadline_s * 1.01)
+    threading.Thread(target=sampler.run, args=(turn, wait_until), name=f"zeta-probe-{probe.name}", daemon=True).start()
+    has_read.wait((deadline_s * 1.01 + _EXAMINE_S) * reads)
     sampler.check()
     found = sampler.report(), board.snapshot(clock.now_ns())
     sampler.stop()
@@ -300,18 +306,19 @@ def examine(probe: Probe, *, deadline_s: float = 5.0) -> tuple[ProbeReport, Snap
 
 
 def _watch(of: weakref.ref[Monitor], gate: _Gate) -> None:
-    """The watching thread. It holds its monitor only while it looks, so that one that is dropped ends."""
-    pause_s = 0.0
-    while not gate.wait_until(time.monotonic_ns() + round(pause_s * _NS)):
+    """The watching thread. It holds its monitor only while it looks, so that one that is dropped ends.
+
+    That what hangs is unknown is not its doing: readings are stale two periods after a read began that does not return.
+    """
+    while not gate.wait_until(time.monotonic_ns() + _WATCH_NS):
         monitor = of()
         if monitor is None:
             return
         try:
-            pause_s = monitor._check()
+            monitor._check()
         except Exception:
             # Nobody else would replace what hangs.
             _log.exception("the monitor's watching thread goes on after an error")
-            pause_s = 0.25
         del monitor
 
 

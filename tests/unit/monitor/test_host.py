@@ -236,6 +236,15 @@ def test_a_group_s_missing_file_never_shows_as_zero(tree: Tree, file: str) -> No
     assert {found[name] for name in names} <= honest
 
 
+def test_limits_that_an_operator_changes_are_seen_within_a_second(tree: Tree) -> None:
+    probe = tree.probe(MACHINE, CONTAINER_V2)
+    values(probe)
+    tree.write({"sys/fs/cgroup/cpu.max": "25000 100000\n", "sys/fs/cgroup/memory.max": f"{230 * MB}\n"})
+    tree.now_s += 1.0
+    found = values(probe)
+    assert (found["cpu_limit"], found["memory_limit_bytes"]) == (0.25, 230 * MB)
+
+
 def test_counters_that_go_back_are_unknown(tree: Tree) -> None:
     probe = tree.probe(MACHINE)
     values(probe)

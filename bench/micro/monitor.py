@@ -1,0 +1,241 @@
+"""What the monitor costs: one record read by the core, a whole copy into numpy, its threads, and a decision beside it.
+
+``python -m bench.micro.monitor`` runs all four; ``--json OUT`` keeps the figures. Sources are fakes that build a fresh
+reading each time, of as many values as a real one has: what the probes themselves cost beyond that (a driver, HTTP) is
+not in the figures. The host probe is the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench import machine, native
+from bench.baselines.zeta_router import filled
+from bench.harness import WrongAnswer
+from bench.report import Target, print_targets
+from bench.workload import Scale, requests
+
+from zeta.monitor import DEVICE_FIELDS, HANG, REPLICA_FIELDS, Board, FakeProbe, HostProbe, Kind, ProbeState, Reading
+from zeta.runtime import Monitor
+
+__all__ = ["copy", "cost", "decisions", "devices", "record", "replicas"]
+
+DEVICES, REPLICAS = 8, 32
+PERIOD_S = 0.1
+SECTIONS = ("record", "copy", "cost", "decisions")
+
+
+def _readings(keys: Sequence[str], names: Sequence[str], turn: int) -> Reading:
+    """A fresh reading: values differ from turn to turn, as real ones do."""
+    value = (turn % 97) / 97.0
+    return Reading({key: dict.fromkeys(names, value) for key in keys})
+
+
+def _source(keys: Sequence[str], names: Sequence[str]) -> Callable[[], Reading]:
+    turns = itertools.count()
+    return lambda: _readings(keys, names, next(turns))
+
+
+def devices(name: str = "devices") -> FakeProbe:
+    """Eight GPUs with every field that NVML has."""
+    keys = [f"GPU-{i:08x}-0000-0000-0000-000000000000" for i in range(DEVICES)]
+    return FakeProbe([_source(keys, [field.name for field in DEVICE_FIELDS])], name=name)
+
+
+def replicas(*, is_one_probe: bool) -> list[FakeProbe]:
+    """32 replicas with twelve fields each, as vLLM has them: read by one probe, or by one each."""
+    names = [field.name for field in REPLICA_FIELDS[:12]]
+    keys = [f"qwen2.5-14b-{i}" for i in range(REPLICAS)]
+    groups = [keys] if is_one_probe else [[key] for key in keys]
+    return [FakeProbe([_source(group, names)], name=f"engine-{group[0]}", kind=Kind.REPLICA) for group in groups]
+
+
+def record(rounds: int = 20_000) -> dict[str, Any]:
+    """One record read by the core.
+
+    Raises
+    ------
+    native.Unavailable
+        Without a C++ compiler.
+    """
+    program = native.build("monitor.cpp", "monitor")
+    rows = DEVICES + 1 + REPLICAS
+    done = subprocess.run([str(program), str(rows), str(rounds)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise WrongAnswer(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def instructions_of_a_read(reads: int = 10_000) -> float:
+    """Of one record by the core; raises Unavailable without valgrind."""
+    program = native.build("monitor.cpp", "monitor")
+    return native.counted("*counted_read*", [str(program), "count", str(DEVICES + 1 + REPLICAS), str(reads)]) / reads
+
+
+def copy(rounds: int = 20_000) -> dict[str, Any]:
+    """All rows into arrays of the caller: values, ages and validity."""
+    board = Board(DEVICES, REPLICAS)
+    now_ns = time.monotonic_ns()
+    for probe in (devices(), *replicas(is_one_probe=True)):
+        board.publish(probe.name, probe.kind, probe.read(), now_ns, 10**12)
+    core = board.core
+    values, ages_s = np.empty((2, core.rows, core.fields))
+    is_known = np.empty((core.rows, core.fields), dtype=bool)
+    times = np.empty(rounds)
+    for i in range(rounds):
+        from_ns = time.perf_counter_ns()
+        core.copy_into(values, ages_s, is_known, now_ns=now_ns)
+        times[i] = time.perf_counter_ns() - from_ns
+    known = DEVICES * len(DEVICE_FIELDS) + REPLICAS * 12
+    if int(is_known.sum()) != known or int(np.isfinite(values).sum()) != known:
+        raise WrongAnswer(f"{known} values were published, {int(is_known.sum())} were copied")
+    return {
+        "rows": core.rows,
+        "fields": core.fields,
+        "us_p50": float(np.percentile(times, 50)) / 1e3,
+        "us_p99": float(np.percentile(times, 99)) / 1e3,
+    }
+
+
+def cost(seconds: float = 4.0) -> dict[str, Any]:
+    """CPU time of the whole process while it does nothing but monitor at 10 Hz, as a part of one core."""
+
+    def used(probes: list[Any]) -> float:
+        with Monitor(probes, period_s=PERIOD_S, devices=DEVICES, replicas=REPLICAS) as monitor:
+            time.sleep(0.3)
+            from_s, cpu_s = time.monotonic(), time.process_time()
+            reads = sum(report.reads for report in monitor.probes())
+            time.sleep(seconds)
+            part = (time.process_time() - cpu_s) / (time.monotonic() - from_s)
+            reads = sum(report.reads for report in monitor.probes()) - reads
+            expected = len(probes) * seconds / PERIOD_S
+            if not 0.7 * expected <= reads <= 1.2 * expected:
+                raise WrongAnswer(f"{reads} reads in {seconds} s, expected about {expected:.0f}")
+        return part
+
+    return {
+        "period_s": PERIOD_S,
+        "part_of_a_core_three_probes": used([devices(), HostProbe(), *replicas(is_one_probe=True)]),
+        "part_of_a_core_a_probe_per_replica": used([devices(), HostProbe(), *replicas(is_one_probe=False)]),
+        "part_of_a_core_host_probe_alone": used([HostProbe()]),
+    }
+
+
+def decisions(blocks: int = 16, block_s: float = 0.15) -> dict[str, Any]:
+    """complete + submit + poll in this thread, in turns with all probes well and with one that hangs."""
+    rows = requests(1 << 14).rows()
+    router, running = filled(Scale(10, 1_000))
+    faulty = [devices(), *replicas(is_one_probe=True), FakeProbe([Reading({"host": {}})], name="host", kind=Kind.HOST)]
+    well = {probe.name: probe.read() for probe in faulty}
+    for probe in faulty:
+        probe.then(well[probe.name])
+    now = time.perf_counter_ns
+    turn = itertools.count()
+
+    def block() -> list[int]:
+        times: list[int] = []
+        append = times.append
+        until = now() + round(block_s * 1e9)
+        gc.collect()
+        gc.disable()
+        while (started := now()) < until:
+            prompt, most, deadline, complexity = rows[next(turn) & ((1 << 14) - 1)]
+            done = running.popleft()
+            started = now()
+            router.complete(done, 200)
+            router.submit(prompt_tokens=prompt, max_tokens=most, deadline_ms=deadline, complexity=complexity)
+            leases = router.poll()
+            append(now() - started)
+            running.extend(leases)
+            if not running:
+                raise WrongAnswer("nothing runs")
+        gc.enable()
+        return times
+
+    def state_of(name: str) -> ProbeState:
+        return next(report.state for report in monitor.probes() if report.name == name)
+
+    pooled: dict[str, list[int]] = {"well": [], "hangs": []}
+    ratios: list[float] = []
+    with Monitor(faulty, period_s=PERIOD_S) as monitor:
+        time.sleep(3 * PERIOD_S)
+        block()  # warm
+        for i in range(blocks):
+            probe = faulty[i % len(faulty)]
+            found: dict[str, list[int]] = {}
+            for state in ("well", "hangs") if i % 2 else ("hangs", "well"):
+                if state == "hangs":
+                    probe.then(HANG)
+                    if not probe.wait_for_hanging():
+                        raise WrongAnswer("the probe does not hang")
+                    while state_of(probe.name) is not ProbeState.HANGING:
+                        time.sleep(0.01)
+                found[state] = block()
+                if state == "hangs":
+                    probe.then(well[probe.name])
+                    probe.release()
+                    while state_of(probe.name) is not ProbeState.READING:
+                        time.sleep(0.01)
+            for state, times in found.items():
+                pooled[state] += times
+            ratios.append(float(np.percentile(found["hangs"], 99) / np.percentile(found["well"], 99)))
+    router.close()
+    figures: dict[str, Any] = {
+        "pairs": blocks,
+        "block_s": block_s,
+        "p99_ratio_median_of_pairs": float(np.median(ratios)),
+    }
+    for state, times in pooled.items():
+        figures[f"us_p50_{state}"] = float(np.percentile(times, 50)) / 1e3
+        figures[f"us_p99_{state}"] = float(np.percentile(times, 99)) / 1e3
+        figures[f"decisions_{state}"] = len(times)
+    return figures
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measures, prints, and keeps the figures where asked to; 1 where a gate is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.micro.monitor", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--json", type=Path, help="write the figures here, beside those of other sections there")
+    asked = parser.parse_args(words)
+    kept = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
+    kept["machine"] = machine.describe()
+    targets: list[Target] = []
+    if "record" in asked.only:
+        try:
+            found = kept["record"] = record()
+            targets.append(Target("one record read by the core, p50", "ns", found["ns_p50"], 50.0))
+        except native.Unavailable as missing:
+            print(f"record: {missing}")
+    if "copy" in asked.only:
+        found = kept["copy"] = copy()
+        targets.append(Target("copy of 41 rows with ages and validity, p50", "µs", found["us_p50"], 2.0))
+    if "cost" in asked.only:
+        found = kept["cost"] = cost()
+        three, many = found["part_of_a_core_three_probes"], found["part_of_a_core_a_probe_per_replica"]
+        targets.append(Target("8 GPUs, 32 replicas, host at 10 Hz: three probes", "% of a core", 100 * three, 1.0))
+        targets.append(Target("the same, a probe for each replica", "% of a core", 100 * many, None))
+    if "decisions" in asked.only:
+        found = kept["decisions"] = decisions()
+        ratio = found["p99_ratio_median_of_pairs"]
+        targets.append(Target("decision p99 while a probe hangs, to all well", "×", ratio, 1.05))
+    print_targets(targets)
+    if asked.json:
+        kept["machine"]["load_average_1min_after"] = machine.describe()["load_average_1min"]
+        asked.json.write_text(json.dumps(kept, indent=1) + "\n")
+    return 0 if all(target.holds for target in targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
