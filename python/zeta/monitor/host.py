@@ -41,8 +41,6 @@ class _Slow:
     cpus: set[int]
     quota: float
     cpu_folder: str | None
-    memory_limit: float
-    memory_folder: str | None
     row: dict[str, float | None]
     details: dict[str, Any]
 
@@ -58,8 +56,9 @@ class HostProbe:
 
     Notes
     -----
-    A file that is missing or odd makes its fields unknown and no others. Limits, load and pressure, which change
-    slowly, are read once a second at most; the kernel itself renews load every 5 s and pressure every 2 s.
+    A file that is missing or odd makes its fields unknown and no others. The CPUs' counters are read each time; limits,
+    memory, load and pressure once a second at most and repeated in between, as the kernel itself renews pressure every
+    2 s and load every 5 s.
 
     What is a difference between two reads (`cpu_utilisation`, `cpu_throttled`, `process_cpus`) is unknown until the
     second. Where a quota limits the process, `cpu_utilisation` is the greater of the machine's part and the group's
@@ -96,30 +95,19 @@ class HostProbe:
             If there is no ``/proc``.
         """
         now_s = time.monotonic()
-        memory = _memory_bytes(self._text("/proc/meminfo"))
-        stat = self._text("/proc/stat")
-        if stat is None and not memory:
-            raise ProbeUnavailable("neither /proc/stat nor /proc/meminfo can be read; is /proc mounted here?")
         slow = self._slow
         if slow is None or now_s - slow.at_s >= _SLOW_S:
             slow = self._slow = self._read_slow(now_s)
+        stat = self._text("/proc/stat")
+        if stat is None and slow.row["memory_available_bytes"] is None:
+            raise ProbeUnavailable("neither /proc/stat nor /proc/meminfo can be read; is /proc mounted here?")
 
         busy, total = _cpu_ticks(stat, slow.cpus)
         use = slow.group.cpu_use(slow.cpu_folder if slow.quota < math.inf else None)
         counts = _Counts(now_s, busy, total, use, time.process_time())
         before, self._before = self._before, counts
-
-        limit, used, available = _memory(memory, slow)
-        row: dict[str, float | None] = {
-            **slow.row,
-            "memory_limit_bytes": limit,
-            "memory_used_bytes": used,
-            "memory_available_bytes": available,
-            "swap_used_bytes": _difference(memory.get("SwapTotal"), memory.get("SwapFree")),
-            "process_memory_bytes": self._resident_bytes(),
-            **(_rates(before, counts, slow.quota) if before is not None else {}),
-        }
-        return Reading({"host": row}, details={"host": slow.details})
+        rates = _rates(before, counts, slow.quota) if before is not None else {}
+        return Reading({"host": slow.row | rates}, details={"host": slow.details})
 
     def close(self) -> None:
         """Nothing is open between reads."""
@@ -128,11 +116,12 @@ class HostProbe:
         return read_text(self._root + path)
 
     def _read_slow(self, now_s: float) -> _Slow:
-        """What the kernel or an operator changes seldom."""
+        """All but the CPU's counters."""
         group = self._slow.group if self._slow is not None else find(self._root)
         cpus = os.sched_getaffinity(0)
         quota, cpu_folder = group.cpu_limit()
-        memory_limit, memory_folder = group.memory_limit_bytes()
+        memory = _memory_bytes(self._text("/proc/meminfo"))
+        limit, used, available = _memory(memory, group)
         load = _floats(self._text("/proc/loadavg"))
         row: dict[str, float | None] = {
             "cpu_limit": min(float(len(cpus)), quota),
@@ -140,23 +129,28 @@ class HostProbe:
             "load_5m": load[1] if len(load) > 1 else None,
             "cpu_pressure": _pressure(group.pressure("cpu") or self._text("/proc/pressure/cpu")),
             "memory_pressure": _pressure(group.pressure("memory") or self._text("/proc/pressure/memory")),
+            "memory_limit_bytes": limit,
+            "memory_used_bytes": used,
+            "memory_available_bytes": available,
+            "swap_used_bytes": _difference(memory.get("SwapTotal"), memory.get("SwapFree")),
+            "process_memory_bytes": self._resident_bytes(),
         }
-        details = {"cpus": sorted(cpus), "cgroup": cpu_folder}
-        return _Slow(now_s, group, cpus, quota, cpu_folder, memory_limit, memory_folder, row, details)
+        return _Slow(now_s, group, cpus, quota, cpu_folder, row, {"cpus": sorted(cpus), "cgroup": cpu_folder})
 
     def _resident_bytes(self) -> float | None:
         pages = _floats(self._text("/proc/self/statm"))
         return pages[1] * os.sysconf("SC_PAGESIZE") if len(pages) > 1 else None
 
 
-def _memory(memory: dict[str, float], slow: _Slow) -> tuple[float | None, float | None, float | None]:
+def _memory(memory: dict[str, float], group: Cgroup) -> tuple[float | None, float | None, float | None]:
     """Limit, use and what is left: the machine's, or the group's where that is tighter."""
-    total, available, limit = memory.get("MemTotal"), memory.get("MemAvailable"), slow.memory_limit
+    total, available = memory.get("MemTotal"), memory.get("MemAvailable")
+    limit, folder = group.memory_limit_bytes()
     if total is not None and limit >= total:
         return total, _difference(total, available), available
     if limit == math.inf:
         return None, None, available
-    used = slow.group.memory_used_bytes(slow.memory_folder)
+    used = group.memory_used_bytes(folder)
     left = _difference(limit, used)
     if left is not None and available is not None:
         left = min(left, available)
