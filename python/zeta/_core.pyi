@@ -19,6 +19,7 @@ __all__: list[str] = [
     "FORECASTS",
     "LOGGED_EVENT_BYTES",
     "Lease",
+    "LoadForecasterCore",
     "OUTCOME_NAMES",
     "OnnxNet",
     "PriorityQueue",
@@ -34,8 +35,10 @@ __all__: list[str] = [
     "SuitabilityWeights",
     "build_info",
     "choose_replica",
+    "forecast_backtest",
     "forecast_dataset",
     "forecast_layout",
+    "forecast_points",
     "latest_start_ns",
     "octave_knot",
     "onnx_library_version",
@@ -904,6 +907,50 @@ class Router:
     @property
     def ticks(self) -> int: ...
 
+class LoadForecasterCore:
+    """
+    Forecasts of n models. One caller at a time.
+    """
+    def __init__(
+        self,
+        models: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        bin_s: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        horizon_bins: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None,
+        start_ns: typing.SupportsInt | typing.SupportsIndex = 0,
+        week_phase_s: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        rule: str = "blend",
+    ) -> None: ...
+    def advance(self, now_ns: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Closes the bins that have ended; how many.
+        """
+    def is_valid(self) -> numpy.typing.NDArray[numpy.bool]:
+        """
+        bool of shape (models, targets).
+        """
+    def mark_missing(self, model: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Nobody counted this model in the open bin.
+        """
+    def observe(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        arrivals: typing.SupportsFloat | typing.SupportsIndex,
+        work_s: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None:
+        """
+        Requests of a model and their predicted GPU-seconds since the last call.
+        """
+    def predict(self, net: typing.Any = None) -> bool:
+        """
+        Renews the forecast if a bin was closed. True if the net's answer was used.
+        """
+    def rates(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        float64 of shape (models, targets, horizons, quantiles); 0 if not valid.
+        """
+
 class OnnxNet:
     """
     A net in a native session of ONNX Runtime. One caller at a time.
@@ -1145,6 +1192,27 @@ def choose_replica(
     Keeps nothing and changes nothing: the caller adds what it places to `load_s` and takes it from `room`.
     """
 
+def forecast_backtest(
+    rates: typing.Any,
+    is_gap: typing.Any = None,
+    *,
+    bin_s: typing.SupportsFloat | typing.SupportsIndex,
+    target: str = "arrivals",
+    arrival_rates: typing.Any = None,
+    start_s: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    horizon_bins: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None,
+    first_origin: typing.SupportsInt | typing.SupportsIndex = 0,
+    net: typing.Any = None,
+    rule: str = "blend",
+) -> list:
+    """
+    Walks a series with the forecaster that runs live, and scores it.
+
+    Arguments as for `forecast_dataset`; scored are origins at the end of bins `first_origin` and later whose target is
+    complete. `net` (float32, one row of outputs per bin) takes part where it is given. Returns (horizon in bins, scores by
+    candidate) for each horizon; None for a candidate without an origin.
+    """
+
 def forecast_dataset(
     rates: typing.Any,
     is_gap: typing.Any = None,
@@ -1188,6 +1256,18 @@ def forecast_dataset(
 def forecast_layout() -> dict:
     """
     The windows, horizons and quantiles of a forecast, and the number of a net's inputs and outputs.
+    """
+
+def forecast_points(
+    rates: typing.Any,
+    is_gap: typing.Any,
+    points: typing.Any,
+    *,
+    horizon: typing.SupportsInt | typing.SupportsIndex,
+    first_origin: typing.SupportsInt | typing.SupportsIndex,
+) -> typing.Any:
+    """
+    Scores somebody else's point forecasts (one per bin, NaN for none) with quantiles from their residuals.
     """
 
 def latest_start_ns(

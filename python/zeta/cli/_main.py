@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from zeta._version import __version__
-from zeta.cli import _check, _doctor, _replay, _train
+from zeta.cli import _backtest, _check, _doctor, _replay, _train
 from zeta.errors import ZetaError
 
 __all__ = ["main"]
@@ -50,4 +50,5 @@ def _parser() -> argparse.ArgumentParser:
     _check.add_to(commands)
     _replay.add_to(commands)
     _train.add_to(commands)
+    _backtest.add_to(commands)
     return parser

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+from zeta.forecast.backtest import BacktestResult, Score, SeriesScore, backtest, backtest_series
+from zeta.forecast.forecaster import FakeForecaster, Forecast, Forecaster, LastValue, LoadForecaster
 from zeta.forecast.series import BinnedSeries, Dataset, Target, dataset, read_series
 
-__all__ = ["BinnedSeries", "Dataset", "Target", "dataset", "read_series"]
+__all__ = [
+    "BacktestResult",
+    "BinnedSeries",
+    "Dataset",
+    "FakeForecaster",
+    "Forecast",
+    "Forecaster",
+    "LastValue",
+    "LoadForecaster",
+    "Score",
+    "SeriesScore",
+    "Target",
+    "backtest",
+    "backtest_series",
+    "dataset",
+    "read_series",
+]
