@@ -60,8 +60,9 @@ class RunDeadline {
   /// Whether `expire` was called.
   bool end() noexcept {
     std::uint64_t seen = turn_ | kRunning;
-    // E145: acquire when it fails, pairs with the release in watch: `expire` has returned.
-    if (state_.compare_exchange_strong(seen, turn_ | kIdle, std::memory_order_relaxed, std::memory_order_acquire)) {
+    // E145: acquire, pairs with the release in watch: `expire` has returned. (Only the failure needs it; a success with
+    // a weaker order than the failure's is refused by g++ under its thread sanitizer.)
+    if (state_.compare_exchange_strong(seen, turn_ | kIdle, std::memory_order_acquire, std::memory_order_acquire)) {
       arm(Duration::zero());
       return false;
     }
