@@ -210,6 +210,15 @@ def test_a_hanging_read_is_unknown_within_two_periods(stage: Stage) -> None:
     assert stage.sampler.report().message == "a read has taken 0.1 s, its deadline is 0.1 s"
 
 
+@with_script(BUSY, HANG, BUSY)
+def test_a_hang_that_nobody_watches_is_unknown_two_periods_after_the_read_began(stage: Stage) -> None:
+    stage.hang(after_reads=1)
+    stage.clock.advance(200 * MS)
+    assert stage.utilisation() == 0.5
+    stage.clock.advance(1)
+    assert stage.utilisation() is None
+
+
 @with_script(HANG)
 def test_hanging_threads_are_replaced_with_a_growing_pause_and_counted(stage: Stage) -> None:
     pauses = []
