@@ -1,4 +1,4 @@
-"""Prints zeta's required packages and those of its `cli` extra, one a line, as pyproject.toml lists them."""
+"""Prints zeta's required packages and those of its light extras, one a line, as pyproject.toml lists them."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-print(*project["dependencies"], *project["optional-dependencies"]["cli"], sep="\n")
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *extras["cli"], *extras["engines"], sep="\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from zeta.monitor._nvml_probe import NvmlHealth, NvmlProbe
+from zeta.monitor.credit import InFlightCredit
+from zeta.monitor.engine import EngineProbe
 from zeta.monitor.fake import HANG, FakeProbe, Hang, RecordingProbe, Step
 from zeta.monitor.host import HostProbe
 from zeta.monitor.probe import (
@@ -26,11 +28,13 @@ __all__ = [
     "REPLICA_FIELDS",
     "Board",
     "DeviceReadings",
+    "EngineProbe",
     "FakeProbe",
     "Field",
     "Hang",
     "HostProbe",
     "HostReadings",
+    "InFlightCredit",
     "Kind",
     "NvmlHealth",
     "NvmlProbe",
