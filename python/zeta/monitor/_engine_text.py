@@ -16,6 +16,7 @@ Series = dict[str, list[tuple[Labels, float]]]
 """By metric name, each series' labels and value."""
 
 _MAX_SERIES: Final = 4096
+_SEARCH_EVERY: Final = 16
 
 
 class PrometheusText:
@@ -34,8 +35,8 @@ class PrometheusText:
     Notes
     -----
     A page has hundreds of lines, most of them buckets, and hardly ever changes but in its numbers. Where the wanted
-    lines stand is remembered; a read looks there first and searches only when another line is found. What precedes a
-    value is taken apart by the library when it is new.
+    lines stand is remembered; a read looks there first, and searches when it finds another line or another number of
+    lines, and every sixteenth time. What precedes a value is taken apart by the library when it is new.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -47,12 +48,15 @@ class PrometheusText:
         self._known: dict[bytes, tuple[str, Labels] | None] = {}
         self._places: list[tuple[int, bytes, tuple[str, Labels]]] = []
         self._count = -1
+        self._reads = 0
 
     def read(self, page: bytes) -> Series:
         """The wanted series that have a number; NaN and infinities are left out."""
         lines = page.split(b"\n")
-        if len(lines) != self._count or not all(lines[at].startswith(start) for at, start, _ in self._places):
+        is_as_before = len(lines) == self._count and all(lines[at].startswith(start) for at, start, _ in self._places)
+        if not is_as_before or self._reads % _SEARCH_EVERY == 0:
             self._find(lines)
+        self._reads += 1
         found: Series = {}
         for at, start, (name, labels) in self._places:
             try:
