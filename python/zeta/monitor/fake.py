@@ -110,7 +110,7 @@ class FakeProbe:
                 self.hanging -= 1
                 step = self._advance()
         if isinstance(step, BaseException):
-            raise step
+            raise step.with_traceback(None)  # one that is raised again and again would grow
         if callable(step):
             step = step()
         return step  # type: ignore[return-value]  # None is what a dishonest probe returns

@@ -165,7 +165,7 @@ class Sampler:
             try:
                 found: object = self.probe.read()
             except BaseException as error:  # a probe's thread answers for everything that the probe does
-                found = error
+                found = error.with_traceback(None)  # nobody's frames are kept until the next read
             next_turn, at_ns = self._end(turn, began_ns, found)
             if next_turn is None or wait_until(at_ns):
                 return

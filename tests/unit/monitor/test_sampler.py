@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,7 @@ class Stage:
         self.board = Board(devices=2, replicas=1)
         self.probe = probe
         self.sampler = Sampler(probe, self.board, self.clock, **options)
+        self.turn: int | None = None
         self.waits: list[int] = []
         self.threads: list[threading.Thread] = []
 
@@ -43,9 +45,9 @@ class Stage:
                 self.clock.advance_to(at_ns)
             return left == 0
 
-        turn = self.sampler.take_turn()
-        assert turn is not None
-        self.sampler.run(turn, wait_until)
+        self.turn = self.turn or self.sampler.take_turn()
+        assert self.turn is not None
+        self.sampler.run(self.turn, wait_until)
 
     def hang(self, after_reads: int = 0) -> threading.Thread:
         """Starts a thread whose read hangs; it ends after the one that comes back."""
@@ -119,6 +121,23 @@ def test_a_reading_is_believed_for_three_periods_and_then_only_its_age(stage: St
     assert (stage.utilisation(), stage.age_s()) == (0.5, pytest.approx(0.3))
     stage.clock.advance(1 * MS)
     assert (stage.utilisation(), stage.age_s()) == (None, pytest.approx(0.301))
+
+
+def test_ten_thousand_reads_and_failures_keep_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "zeta.monitor")  # pytest would keep each line
+    stage = Stage(FakeProbe([BUSY, lambda: Reading({GPU: {"utilisation": 0.25}}), OSError("gone"), None], repeats=True))
+    stage.read(1_000)
+    del stage.waits[:]
+    tracemalloc.start()
+    try:
+        stage.read(100)
+        del stage.waits[:]
+        before = tracemalloc.get_traced_memory()[0]
+        stage.read(10_000)
+        del stage.waits[:]
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_slow_read_is_followed_by_the_next_at_once(stages: list[Stage]) -> None:
