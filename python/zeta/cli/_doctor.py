@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "examine"]
 
 _DISTRIBUTION = "zeta-router"
+_GPU_TRIES = 2
 _GPU_PATIENCE_S = 12.0  # without persistence mode the driver needs seconds to wake the GPUs
 
 
@@ -135,7 +136,8 @@ def _gpus() -> dict[str, Any]:
     try:
         while not (reading := probe.read()).rows:
             missing = probe.health().why or "the driver does not answer"
-            if time.monotonic() > until_s:
+            fails_again = probe.health().state == "failing" and probe.health().child_starts > _GPU_TRIES
+            if fails_again or time.monotonic() > until_s:
                 break
             time.sleep(0.05)
         else:
