@@ -88,7 +88,9 @@ def from_python(models: int, seconds: float) -> dict[str, dict[str, float]]:
     return found
 
 
-def from_cpp(models: int, runs: int, *, hang_limit_ms: int = 0) -> dict[str, Any]:
+def from_cpp(
+    models: int, runs: int, *, hang_limit_ms: int = 0, pause_us: int = 0, is_warm: bool = False
+) -> dict[str, Any]:
     """Runs on a native thread, no Python in the process; also what ONNX Runtime takes from the heap."""
     library = find_library()
     if library is None:
@@ -102,7 +104,10 @@ def from_cpp(models: int, runs: int, *, hang_limit_ms: int = 0) -> dict[str, Any
         file.write(mlp_model(SCHEMA, HIDDEN))
         file.flush()
         words = [str(library), file.name]
-        words += [str(each) for each in (SCHEMA.features, SCHEMA.outputs, 2 * models, runs, hang_limit_ms)]
+        words += [
+            str(each)
+            for each in (SCHEMA.features, SCHEMA.outputs, 2 * models, runs, hang_limit_ms, pause_us, int(is_warm))
+        ]
         done = subprocess.run([str(program), *words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"onnx_session failed: {done.stderr}")
@@ -125,6 +130,8 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             rows["native, C++"] = from_cpp(models, 100_000)
             rows["native, C++, hang limit 10 ms"] = from_cpp(models, 100_000, hang_limit_ms=10)
+            rows["native, C++, every 50 ms"] = from_cpp(models, 50, pause_us=50_000)
+            rows["native, C++, every 50 ms, warmed up"] = from_cpp(models, 50, pause_us=50_000, is_warm=True)
         except native.Unavailable as missing:
             print(f"C++: {missing}")
         rows |= from_python(models, asked.seconds)

@@ -1,5 +1,7 @@
 // One net in a native session: time of a run on its own thread, without Python, and what ONNX Runtime takes from the
-// heap meanwhile. `onnx_session LIBRARY MODEL FEATURES OUTPUTS ROWS RUNS HANG_LIMIT_MS` prints one JSON object.
+// heap meanwhile. `onnx_session LIBRARY MODEL FEATURES OUTPUTS ROWS RUNS HANG_LIMIT_MS
+// PAUSE_US WARM` prints one JSON object. A pause before each timed run is what a loop has between its ticks; WARM is 1
+// for a warm-up between the two.
 
 #include "runtime/onnx_session.hpp"
 
@@ -15,6 +17,7 @@
 #include <fstream>
 #include <iterator>
 #include <span>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -29,7 +32,7 @@ extern "C" void* malloc(std::size_t bytes) {
 }
 
 int main(int count, char** words) {
-  if (count != 8) return 2;
+  if (count != 10) return 2;
   try {
     using Clock = std::chrono::steady_clock;
     std::ifstream file{words[2], std::ios::binary};
@@ -55,7 +58,11 @@ int main(int count, char** words) {
     const std::uint64_t mallocs_after = mallocs.load(std::memory_order_relaxed);
     const auto after = session.stats();
     std::vector<double> us(runs);
+    const std::chrono::microseconds pause{number(8)};
+    const bool is_warm = number(9) == 1;
     for (double& each : us) {
+      if (pause.count() > 0) std::this_thread::sleep_for(pause);
+      if (is_warm) session.warm_up();
       const auto began = Clock::now();
       run();
       each = std::chrono::duration<double, std::micro>(Clock::now() - began).count();
