@@ -14,7 +14,7 @@ from typing import Any
 import zeta
 from bench.harness import GC_POLICY
 
-__all__ = ["describe", "file_name"]
+__all__ = ["describe", "file_name", "version"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("numpy", "ai-dynamo-runtime", "litellm", "ray", "uvloop")
@@ -40,7 +40,8 @@ def _governor() -> str:
     return path.read_text().strip() if path.exists() else "not exposed by this machine"
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -74,7 +75,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "compiler": build["compiler"],
         "flags": build["flags"],
-        "versions": {"zeta": build["version"]} | {name: _version(name) for name in _PACKAGES},
+        "versions": {"zeta": build["version"]} | {name: version(name) for name in _PACKAGES},
         "gc": GC_POLICY,
         "load_average_1min": os.getloadavg()[0],
     }

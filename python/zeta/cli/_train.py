@@ -46,7 +46,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--steps", metavar="N", type=int, help="of the optimiser, per fit; by default 4000")
     parser.add_argument("--synthetic", metavar="N", type=int, help="made-up series beside; by default 1500")
-    parser.add_argument("--threads", metavar="N", type=int, default=2, help="of torch; by default 2")
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="of torch; by default 1")
     parser.add_argument("--html", metavar="OUT", help="write a page with the losses (extra 'cli')")
     parser.set_defaults(run=_run)
 

@@ -182,7 +182,7 @@ def test_a_net_trained_by_the_command_beats_its_level_on_bins_that_it_never_saw(
     assert about["trained_on"][0]["bins"] == 4000
     data = dataset(series)
     later = slice(2800, 3900)
-    out = PackageNet.of(artefact).run(data.features[later]).reshape(-1, 5, 3)
+    out = PackageNet(artefact.model, artefact.manifest.schema).run(data.features[later]).reshape(-1, 5, 3)
     target = data.targets[later, 1]
     median = out[:, 1, 0] * data.scale[later]
     known = np.isfinite(target)

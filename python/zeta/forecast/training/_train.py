@@ -54,14 +54,14 @@ class TrainingSettings:
     plan : Plan
         Widths and optimiser.
     threads : int
-        Of torch.
+        Of torch. The matrices are so small that a second one mostly waits.
     """
 
     until: float = 0.7
     seeds: tuple[int, ...] = (0, 1, 2)
     synthetic_series: int = 1500
     plan: Plan = dataclasses.field(default_factory=Plan)
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 < self.until <= 1.0:
