@@ -20,10 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zeta.forecast.backtest import SeriesScore, backtest_series
-
 from bench import machine
 from zeta.forecast.artefact import load_artefact
+from zeta.forecast.backtest import SeriesScore, backtest_series
 from zeta.forecast.onnx import open_net
 from zeta.forecast.provenance import seen_part
 from zeta.forecast.series import read_series

@@ -52,6 +52,7 @@ def add_to(commands: Commands) -> None:
         help="by default 1, 10, 60, 180 and 600 bins, where the scored part is at least ten times as long",
     )
     parser.add_argument("--json", metavar="OUT", help="write the scores; - for the standard output")
+    parser.add_argument("--html", metavar="OUT", help="write a page with plots (extra 'cli')")
     parser.set_defaults(run=_run)
 
 
@@ -59,11 +60,21 @@ def _run(args: argparse.Namespace) -> int:
     from zeta.cli._shared import shown_progress
     from zeta.forecast.backtest import backtest
 
-    if args.json and args.json != "-" and not Path(args.json).resolve().parent.is_dir():
-        raise ConfigError(f"cannot write {args.json}: its folder does not exist; create it first", "json", args.json)
+    for name in ("json", "html"):
+        path = getattr(args, name)
+        if path and path != "-" and not Path(path).resolve().parent.is_dir():
+            raise ConfigError(f"cannot write {path}: its folder does not exist; create it first", name, path)
+    if args.html:
+        from zeta._page import need_plotly
+
+        need_plotly()
     artefact = None if args.no_net else _artefact(args.model)
     with shown_progress() as progress:
         result = backtest(args.traces, bin_s=args.bin, horizons_s=args.horizon, artefact=artefact, progress=progress)
+    if args.html:
+        from zeta.forecast.report import write_html
+
+        write_html(result, args.html)
     if args.json == "-":
         print(json.dumps(result.to_dict(), indent=1, allow_nan=False))
         return 0

@@ -21,15 +21,12 @@ def summary_lines(result: BacktestResult) -> list[str]:
     """What was scored, and how to read it, a sentence each."""
     names = {(one.name, one.target) for one in result.series}
     origins = sum(one.origins for one in result.series)
+    counted = f"{len(names)} series, {len(result.series)} pairs of series and horizon, {origins:,} origins"
     return [
-        (
-            f"{len(names)} series, {len(result.series)} pairs of series and horizon, {origins:,} origins, all in the last "
-            "30 % of their series. Every forecaster learns online and sees nothing that comes later."
-        ),
-        (
-            "Relative figures are geometric means of pinball loss over the least of ewma, kalman and ridge_ar on the same "
-            "pair, chosen in hindsight: below 1 is better than any fixed choice could have been."
-        ),
+        f"{counted}, all in the last 30 % of their series. Forecasters learn online and see nothing that comes later.",
+        "Relative figures: geometric means of pinball loss over the least of ewma, kalman and ridge_ar on each pair.",
+        "That least is chosen in hindsight: below 1 is better than any fixed choice could have been.",
+        *(f"{note[0].upper()}{note[1:]}." for note in result.notes),
     ]
 
 
