@@ -119,7 +119,7 @@ class OnnxSession final : public forecast::NetRunner {
   }
 
   /// Runs once on the numbers of the last run and forgets the answer; as `run`, by its caller, counted nowhere. After
-  /// 50 ms of sleep the code and weights have left the caches and a run takes 25 times as long and more: a loop that wakes a
+  /// 50 ms of sleep the code and weights have left the caches and a run takes 25 times as long: a loop that wakes a
   /// little early and calls this has its answer at the usual speed when the tick is due.
   void warm_up() noexcept {
     if (forks_ != OnnxLibrary::forks() || resting_ > 0 || bound_rows_ == 0) return;
