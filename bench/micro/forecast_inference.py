@@ -1,8 +1,7 @@
 """One inference of the forecaster's net: natively without Python, from Python, and through the onnxruntime package.
 
-``python -m bench.micro.forecast_inference`` prints the table; ``--json OUT`` keeps the figures. The net is an MLP of
-two hidden layers (48, 24) with random weights and the forecaster's inputs and outputs; a run has two rows per model
-(arrivals and work). *busy* is beside another Python thread that computes without pause, one call a millisecond after
+``python -m bench.micro.forecast_inference`` prints the table; ``--json OUT`` keeps the figures. The net is the one that
+zeta ships; a run has two rows per model (arrivals and work). *busy* is beside another Python thread that computes without pause, one call a millisecond after
 the last one.
 """
 
@@ -24,15 +23,18 @@ from bench import machine, native
 from bench.harness import WrongAnswer
 from bench.report import Target, print_table, print_targets
 
-from zeta.forecast.artefact import GOLDEN_TOLERANCE, Schema, golden_distance
+import zeta
+from zeta.forecast.artefact import GOLDEN_TOLERANCE, Artefact, Schema, golden_distance, load_artefact
 from zeta.forecast.onnx import NativeNet, Net, PackageNet, find_library
-from zeta.testing.onnx_model import mlp_model
 
 __all__ = ["from_cpp", "from_python"]
 
 MODELS = (3, 16)
 SCHEMA = Schema.current()
-HIDDEN = (48, 24)
+
+
+def _shipped() -> Artefact:
+    return load_artefact(Path(zeta.__file__).parent / "artefacts" / "forecast", schema=SCHEMA)
 
 
 def _features(rows: int) -> Any:
@@ -59,7 +61,7 @@ def _times(net: Net, rows: int, seconds: float, pause_s: float = 0.0) -> dict[st
 def from_python(models: int, seconds: float) -> dict[str, dict[str, float]]:
     """Calls from Python, alone and beside a busy thread."""
     rows = 2 * models
-    model = mlp_model(SCHEMA, HIDDEN)
+    model = _shipped().model
     nets: tuple[Net, ...] = (NativeNet(model, SCHEMA, max_rows=rows), PackageNet(model, SCHEMA))
     if golden_distance(*(net.run(_features(rows)) for net in nets)) > GOLDEN_TOLERANCE:
         raise WrongAnswer("the two forms differ")
@@ -101,7 +103,7 @@ def from_cpp(
     )  # its headers are not among those watched
     program = native.build("onnx_session.cpp", "onnx_session", more)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-        file.write(mlp_model(SCHEMA, HIDDEN))
+        file.write(_shipped().model)
         file.flush()
         words = [str(library), file.name]
         words += [
@@ -123,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--seconds", type=float, default=1.0, help="per figure from Python")
     asked = parser.parse_args(words)
-    kept: dict[str, Any] = {"machine": machine.describe(), "hidden": HIDDEN, "features": SCHEMA.features}
+    kept: dict[str, Any] = {"machine": machine.describe(), "net_sha256": _shipped().manifest.sha256}
     targets: list[Target] = []
     for models in MODELS:
         rows = kept[f"{models} models"] = {}

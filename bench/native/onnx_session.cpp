@@ -1,7 +1,7 @@
 // One net in a native session: time of a run on its own thread, without Python, and what ONNX Runtime takes from the
 // heap meanwhile. `onnx_session LIBRARY MODEL FEATURES OUTPUTS ROWS RUNS HANG_LIMIT_MS
-// PAUSE_US WARM` prints one JSON object. A pause before each timed run is what a loop has between its ticks; WARM is 1
-// for a warm-up between the two.
+// PAUSE_US WARM` prints one JSON object. A pause before each timed run is what a loop has between its ticks; WARM says
+// how many warm-ups come between the two.
 
 #include "runtime/onnx_session.hpp"
 
@@ -59,10 +59,10 @@ int main(int count, char** words) {
     const auto after = session.stats();
     std::vector<double> us(runs);
     const std::chrono::microseconds pause{number(8)};
-    const bool is_warm = number(9) == 1;
+    const std::size_t warm_ups = number(9);
     for (double& each : us) {
       if (pause.count() > 0) std::this_thread::sleep_for(pause);
-      if (is_warm) session.warm_up();
+      for (std::size_t i = 0; i < warm_ups; ++i) session.warm_up();
       const auto began = Clock::now();
       run();
       each = std::chrono::duration<double, std::micro>(Clock::now() - began).count();

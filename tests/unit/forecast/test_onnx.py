@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+import zeta
 from zeta._core import OnnxNet, onnx_library_version
 from zeta.errors import ModelLoadError, NotReadyError
 from zeta.forecast import onnx
-from zeta.forecast.artefact import GOLDEN_TOLERANCE, Schema, golden_distance, inspect_model, write_artefact
+from zeta.forecast.artefact import (
+    GOLDEN_TOLERANCE,
+    Schema,
+    golden_distance,
+    inspect_model,
+    load_artefact,
+    write_artefact,
+)
 from zeta.forecast.onnx import NativeNet, Net, PackageNet, find_library, open_net
 from zeta.testing.onnx_model import attribute, graph, linear_model, mlp_model, model, node, port, tensor
 
@@ -247,3 +255,11 @@ def test_without_the_package_there_is_no_net_and_a_sentence(tmp_path: Path, monk
     assert find_library() is None
     with pytest.raises(ModelLoadError, match="pip install --upgrade onnxruntime"):
         open_net(artefact)
+
+
+def test_the_shipped_net_passes_every_check_in_both_forms() -> None:
+    artefact = load_artefact(Path(zeta.__file__).parent / "artefacts" / "forecast", schema=SCHEMA)
+    native, package = open_net(artefact, backend="native"), open_net(artefact, backend="package")
+    for seed in range(20):
+        features = rows(32, scale=2.0, seed=seed)
+        assert golden_distance(native.run(features), package.run(features)) <= GOLDEN_TOLERANCE
