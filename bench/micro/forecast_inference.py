@@ -1,8 +1,8 @@
 """One inference of the forecaster's net: natively without Python, from Python, and through the onnxruntime package.
 
 ``python -m bench.micro.forecast_inference`` prints the table; ``--json OUT`` keeps the figures. The net is the one that
-zeta ships; a run has two rows per model (arrivals and work). *busy* is beside another Python thread that computes without pause, one call a millisecond after
-the last one.
+zeta ships; a run has two rows per model (arrivals and work). *busy* is beside another Python thread that computes
+without pause, one call a millisecond after the last one.
 """
 
 from __future__ import annotations
