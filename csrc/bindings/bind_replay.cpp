@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -122,6 +123,43 @@ py::dict ticks(const sim::Replay& self) {
   return answer;
 }
 
+ReplicaId replica_of(const sim::Replay& self, std::uint32_t number) {
+  if (number >= self.scheduler().fleet().replica_slots()) {
+    throw py::value_error("replica " + std::to_string(number) + " does not exist; expected a number below " +
+                          std::to_string(self.scheduler().fleet().replica_slots()) + ".");
+  }
+  return ReplicaId{static_cast<std::uint16_t>(number)};
+}
+
+std::optional<std::uint32_t> add_replica(sim::Replay& self, std::uint32_t like) {
+  const std::vector<sched::ReplicaConfig>& configured = self.scheduler().config().replicas;
+  if (like >= configured.size()) {
+    throw py::value_error("replica " + std::to_string(like) + " is not configured; expected a number below " +
+                          std::to_string(configured.size()) + ".");
+  }
+  const ReplicaId id = self.add_replica(configured[like]);
+  return id == kNoReplica ? std::nullopt : std::optional{static_cast<std::uint32_t>(index_of(id))};
+}
+
+py::dict load(const sim::Replay& self) {
+  const sched::Fleet& fleet = self.scheduler().fleet();
+  const auto models = static_cast<py::ssize_t>(fleet.model_count());
+  py::array_t<std::uint64_t> arrivals(models);
+  py::array_t<double> work_s(models);
+  py::array_t<double> backlog_work_s(models);
+  for (py::ssize_t m = 0; m < models; ++m) {
+    const sched::Model& model = fleet[ModelId{static_cast<std::uint8_t>(m)}];
+    arrivals.mutable_data()[m] = model.arrivals;
+    work_s.mutable_data()[m] = to_seconds(model.arrived_work);
+    backlog_work_s.mutable_data()[m] = to_seconds(model.demand.backlog());
+  }
+  py::dict answer;
+  answer["arrivals"] = arrivals;
+  answer["work_s"] = work_s;
+  answer["backlog_work_s"] = backlog_work_s;
+  return answer;
+}
+
 }  // namespace
 
 void bind_replay(py::module_& module) {
@@ -140,6 +178,29 @@ void bind_replay(py::module_& module) {
           "drain", [](sim::Replay& self, std::int64_t limit_ns) { self.drain(Duration{limit_ns}); },
           py::arg("limit_ns"), py::call_guard<py::gil_scoped_release>(),
           "Runs until every request has ended, for at most this long.")
+      .def(
+          "run_to", [](sim::Replay& self, std::int64_t until_ns) { self.run_to(instant_from_ns(until_ns)); },
+          py::arg("until_ns"), py::call_guard<py::gil_scoped_release>(), "Runs to this instant without arrivals.")
+      .def(
+          "add_replica", &add_replica, py::arg("like"),
+          "One like the configured replica of that number joins now, in the lowest free number, which it returns; None "
+          "where all are in use.")
+      .def(
+          "drain_replica",
+          [](sim::Replay& self, std::uint32_t number) { self.drain_replica(replica_of(self, number)); },
+          py::arg("number"), "It takes no new requests.")
+      .def(
+          "remove_replica",
+          [](sim::Replay& self, std::uint32_t number) { self.remove_replica(replica_of(self, number)); },
+          py::arg("number"), "Its number becomes free; ValueError while it has requests.")
+      .def(
+          "in_flight",
+          [](const sim::Replay& self, std::uint32_t number) {
+            return self.scheduler().fleet().replica(replica_of(self, number)).in_flight;
+          },
+          py::arg("number"), "Requests that a replica has.")
+      .def("load", &load,
+           "Arrays by model: arrivals and work_s let in so far, backlog_work_s waiting now (predicted GPU-seconds).")
       .def("times", &times, "Arrays by request: placed_ns, first_token_ns, last_token_ns, model (-1), outcome.")
       .def("ticks", &ticks, "Arrays by tick: at_ns, and share, need, waiting, running by model.")
       .def_property_readonly("now_ns", [](const sim::Replay& self) { return to_ns(self.now()); })

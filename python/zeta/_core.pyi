@@ -1050,9 +1050,17 @@ class Replay:
         """
         devices: (colocation, engines) each; places: (device, engine) of each replica of the scheduler. forecast: one of FORECASTS; perfect reads future, the work that arrives by second and model (float64, flat).
         """
+    def add_replica(self, like: typing.SupportsInt | typing.SupportsIndex) -> int | None:
+        """
+        One like the configured replica of that number joins now, in the lowest free number, which it returns; None where all are in use.
+        """
     def drain(self, limit_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         Runs until every request has ended, for at most this long.
+        """
+    def drain_replica(self, number: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        It takes no new requests.
         """
     def feed(
         self,
@@ -1069,6 +1077,22 @@ class Replay:
     ) -> None:
         """
         Runs until the last of these arrivals has been submitted.
+        """
+    def in_flight(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Requests that a replica has.
+        """
+    def load(self) -> dict:
+        """
+        Arrays by model: arrivals and work_s let in so far, backlog_work_s waiting now (predicted GPU-seconds).
+        """
+    def remove_replica(self, number: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Its number becomes free; ValueError while it has requests.
+        """
+    def run_to(self, until_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Runs to this instant without arrivals.
         """
     def ticks(self) -> dict:
         """

@@ -51,7 +51,7 @@ class Scripted final : public sched::LoadOutlook {
     ++bins;
   }
   [[nodiscard]] bool expect(Instant, std::span<share::ExpectedWork> models) noexcept override {
-    for (std::size_t i = 0; i < models.size(); ++i) models[i].fill(i == 0 ? pace : 0.0);
+    for (std::size_t i = 0; i < models.size(); ++i) models[i].pace.fill(i == 0 ? pace : 0.0);
     return is_there;
   }
   ArrivedBin last;
@@ -279,7 +279,7 @@ TEST_SUITE("sched/outlook_trust") {
     Rng random{9};
     const auto second = [&](double factor) {
       const std::vector<ArrivedBin> came{{1.0, 0.5 + random.next_unit()}};
-      said[0].fill(factor);
+      said[0].pace.fill(factor);
       trust.note(came, said, 10);
     };
     for (int s = 0; s < 39; ++s) second(1.0);
@@ -298,7 +298,7 @@ TEST_SUITE("sched/outlook_trust") {
   TEST_CASE("another delay starts the judging anew") {
     sched::OutlookTrust trust{1, true};
     std::vector<share::ExpectedWork> said(1);
-    said[0].fill(1.0);
+    said[0].pace.fill(1.0);
     const std::vector<ArrivedBin> came{{1.0, 1.0}};
     for (int s = 0; s < 100; ++s) trust.note(came, said, 10);
     CHECK(trust.is_trusted());
@@ -317,11 +317,11 @@ TEST_SUITE("sim/outlooks") {
     sim::KnownFuture future{2, work};
     std::vector<share::ExpectedWork> said(2);
     REQUIRE(future.expect(Instant{} + 1_s, said));
-    CHECK(said[0].median[0] == 2.0);
-    CHECK(said[0].median[1] == doctest::Approx(0.5));
-    CHECK(said[1].high[1] == doctest::Approx(0.7));
+    CHECK(said[0].pace[0] == 2.0);
+    CHECK(said[0].pace[1] == doctest::Approx(0.5));
+    CHECK(said[1].pace[1] == doctest::Approx(0.7));
     REQUIRE(future.expect(Instant{} + 100_s, said));
-    CHECK(said[0].median[4] == 0.0);
+    CHECK(said[0].pace[4] == 0.0);
   }
 
   TEST_CASE("every name has a source, and no other") {

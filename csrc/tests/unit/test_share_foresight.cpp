@@ -19,7 +19,7 @@ Foreseen model_with(double backlog_s, double pace, double weight = 1.0) {
   Foreseen made;
   made.backlog_s = backlog_s;
   made.weight = weight;
-  made.arriving.fill(pace);
+  made.arriving.pace.fill(pace);
   return made;
 }
 
@@ -28,13 +28,13 @@ Foreseen model_with(double backlog_s, double pace, double weight = 1.0) {
 TEST_SUITE("share/foresight") {
   TEST_CASE("work within a time is read along straight lines between the horizons and never falls") {
     ExpectedWork work;
-    work.median = {2.0, 1.0, 1.0, 0.1, 0.1};  // 2, 10, 60 and then less than before: read as 60
-    CHECK(ExpectedWork::within(work.median, 0.5) == Approx(1.0));
-    CHECK(ExpectedWork::within(work.median, 1.0) == Approx(2.0));
-    CHECK(ExpectedWork::within(work.median, 10.0) == Approx(10.0));
-    CHECK(ExpectedWork::within(work.median, 35.0) == Approx(35.0));
-    CHECK(ExpectedWork::within(work.median, 180.0) == Approx(60.0));
-    CHECK(ExpectedWork::between(work.median, 10.0, 60.0) == Approx(1.0));
+    work.pace = {2.0, 1.0, 1.0, 0.1, 0.1};  // 2, 10, 60 and then less than before: read as 60
+    CHECK(work.within(0.5) == Approx(1.0));
+    CHECK(work.within(1.0) == Approx(2.0));
+    CHECK(work.within(10.0) == Approx(10.0));
+    CHECK(work.within(35.0) == Approx(35.0));
+    CHECK(work.within(180.0) == Approx(60.0));
+    CHECK(work.between(10.0, 60.0) == Approx(1.0));
   }
 
   TEST_CASE("a forecast with a number missing, negative or absurd is not known") {
@@ -42,9 +42,9 @@ TEST_SUITE("share/foresight") {
          {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0, 1e30}) {
       ExpectedWork work;
       CHECK(!work.is_known());
-      work.fill(1.0);
+      work.pace.fill(1.0);
       CHECK(work.is_known());
-      work.high[3] = bad;
+      work.pace[3] = bad;
       CHECK(!work.is_known());
     }
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zeta.allocate.actuators import Actuator, Applied, Change, DryRunActuator, FakeActuator
 from zeta.allocate.loop import LoadForecast, ModelDemand, ModelShare, Plan, Snapshot, tick
 from zeta.allocate.policies import POLICIES, REASONS, PolicyConfig
+from zeta.allocate.scaling import ModelLoad, Scaling, ScalingConfig, scale
 
 __all__ = [
     "POLICIES",
@@ -16,9 +17,13 @@ __all__ = [
     "FakeActuator",
     "LoadForecast",
     "ModelDemand",
+    "ModelLoad",
     "ModelShare",
     "Plan",
     "PolicyConfig",
+    "Scaling",
+    "ScalingConfig",
     "Snapshot",
+    "scale",
     "tick",
 ]

@@ -48,7 +48,7 @@ class EwmaOutlook final : public LoadOutlook {
   }
 
   [[nodiscard]] bool expect(Instant, std::span<share::ExpectedWork> models) noexcept override {
-    for (std::size_t i = 0; i < pace_.size(); ++i) models[i].fill(pace_[i]);
+    for (std::size_t i = 0; i < pace_.size(); ++i) models[i].pace.fill(pace_[i]);
     return seen_ != 0;
   }
 

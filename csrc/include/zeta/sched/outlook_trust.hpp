@@ -13,7 +13,7 @@ namespace zeta::sched {
 /// Whether a source has lately forecast well enough to act on.
 ///
 /// Each second it is held to what it said a delay ago: the work within that delay, model by model, against what then
-/// came, beside what a 30 s mean had said at the same time. Absolute errors of the median, faded with a half-life of
+/// came, beside what a 30 s mean had said at the same time. Absolute errors, faded with a half-life of
 /// 120 s. A source is believed once kFirst seconds have been judged and its error is at most kTrusted times the mean's
 /// plus kNear of what came (a load without noise leaves the mean no error at all), and then until it exceeds kLost
 /// times and kNear. Silence is judged as "nothing will come". One owner; allocates at construction only.
@@ -38,11 +38,9 @@ class OutlookTrust {
     if (delay_s == 0 || delay_s >= kLongestS || said_.empty()) return;
     if (seconds_ - since_ > delay_s) judge();
     for (std::size_t i = 0; i < models_; ++i) {
-      said_at(seconds_, i) = {
-          .came_s = came_s_[i],
-          .mean_s = mean_.pace(i) * static_cast<double>(delay_s),
-          .source_s =
-              expected.empty() ? 0.0 : share::ExpectedWork::within(expected[i].median, static_cast<double>(delay_s))};
+      said_at(seconds_, i) = {.came_s = came_s_[i],
+                              .mean_s = mean_.pace(i) * static_cast<double>(delay_s),
+                              .source_s = expected.empty() ? 0.0 : expected[i].within(static_cast<double>(delay_s))};
     }
   }
 

@@ -17,8 +17,7 @@ struct ExpectedWork {
   static constexpr std::array<double, 5> kHorizonsS{1.0, 10.0, 60.0, 180.0, 600.0};
   using Paces = std::array<double, kHorizonsS.size()>;
 
-  Paces median = unknown();
-  Paces high = unknown();  ///< Exceeded one time in ten. A source that knows no more gives the median.
+  Paces pace = unknown();
 
   static constexpr Paces unknown() noexcept {
     Paces paces{};
@@ -26,24 +25,18 @@ struct ExpectedWork {
     return paces;
   }
 
-  void fill(double pace) noexcept {
-    median.fill(pace);
-    high.fill(pace);
-  }
-
   /// Whether every number can be used.
   [[nodiscard]] bool is_known() const noexcept {
-    const auto is_pace = [](double each) { return each >= 0.0 && each < 1e6; };
-    return std::all_of(median.begin(), median.end(), is_pace) && std::all_of(high.begin(), high.end(), is_pace);
+    return std::all_of(pace.begin(), pace.end(), [](double each) { return each >= 0.0 && each < 1e6; });
   }
 
   /// GPU-seconds that arrive within `s` seconds: straight lines between the horizons, never falling.
-  [[nodiscard]] static double within(const Paces& paces, double s) noexcept {
+  [[nodiscard]] double within(double s) const noexcept {
     double from_s = 0.0;
     double work = 0.0;
-    for (std::size_t k = 0; k < paces.size(); ++k) {
-      const double at_horizon = std::max(work, paces[k] * kHorizonsS[k]);
-      if (s <= kHorizonsS[k] || k + 1 == paces.size()) {
+    for (std::size_t k = 0; k < pace.size(); ++k) {
+      const double at_horizon = std::max(work, pace[k] * kHorizonsS[k]);
+      if (s <= kHorizonsS[k] || k + 1 == pace.size()) {
         return work + (at_horizon - work) * (s - from_s) / (kHorizonsS[k] - from_s);
       }
       from_s = kHorizonsS[k];
@@ -53,8 +46,8 @@ struct ExpectedWork {
   }
 
   /// Mean pace over (from, to] seconds from now.
-  [[nodiscard]] static double between(const Paces& paces, double from_s, double to_s) noexcept {
-    return (within(paces, to_s) - within(paces, from_s)) / (to_s - from_s);
+  [[nodiscard]] double between(double from_s, double to_s) const noexcept {
+    return (within(to_s) - within(from_s)) / (to_s - from_s);
   }
 };
 
@@ -65,15 +58,14 @@ struct Foreseen {
   ExpectedWork arriving;
 };
 
-/// Goes on from `from_s` to `to_s` seconds after now: the device works off backlogs and arrivals (their medians) as a
-/// fluid, `capacity` GPU-seconds per second, divided among the models with work in proportion to their weights
-/// (generalised processor sharing: Parekh and Gallager, 1993). At most kMaxModels models. Pure, allocates nothing.
+/// Goes on from `from_s` to `to_s` seconds after now: the device works off backlogs and arrivals as a fluid, `capacity`
+/// GPU-seconds per second, divided among the models with work in proportion to their weights (generalised processor
+/// sharing: Parekh and Gallager, 1993). At most kMaxModels models. Pure, allocates nothing.
 inline void go_on(std::span<Foreseen> models, double capacity, double from_s, double to_s) noexcept {
   double room = capacity * (to_s - from_s);
   double weight = 0.0;
   for (Foreseen& each : models) {
-    const ExpectedWork::Paces& paces = each.arriving.median;
-    each.backlog_s += ExpectedWork::within(paces, to_s) - ExpectedWork::within(paces, from_s);
+    each.backlog_s += each.arriving.within(to_s) - each.arriving.within(from_s);
     weight += each.backlog_s > 0.0 ? each.weight : 0.0;
   }
   // Who needs less than its part leaves the rest to the others: at most as many rounds as models.
@@ -97,13 +89,13 @@ inline void go_on(std::span<Foreseen> models, double capacity, double from_s, do
 struct ForesightConfig {
   double capacity = 2.2;   ///< GPU-seconds of predicted work that a device does per second.
   double clears_s = 30.0;  ///< Time over which a backlog that is left when the plan acts should go.
-  double acts_s = 10.0;    ///< The plan is made for this long from when it acts.
+  double acts_s = 60.0;    ///< The plan is made for this long from when it acts.
 };
 
 /// Fraction of the device that a model needs once the plan acts, `delay_s` after now.
 [[nodiscard]] inline double expected_need(const ForesightConfig& config, const Foreseen& model,
                                           double delay_s) noexcept {
-  const double pace = ExpectedWork::between(model.arriving.high, delay_s, delay_s + config.acts_s);
+  const double pace = model.arriving.between(delay_s, delay_s + config.acts_s);
   return (pace + model.backlog_s / config.clears_s) / config.capacity;
 }
 

@@ -34,7 +34,7 @@ class KnownFuture final : public sched::LoadOutlook {
       for (std::size_t k = 0; k < share::ExpectedWork::kHorizonsS.size(); ++k) {
         const double horizon_s = share::ExpectedWork::kHorizonsS[k];
         const double work_s = until(second + static_cast<std::size_t>(horizon_s), i) - until(second, i);
-        models[i].median[k] = models[i].high[k] = work_s / horizon_s;
+        models[i].pace[k] = work_s / horizon_s;
       }
     }
     return true;
@@ -83,7 +83,7 @@ class FaultyOutlook final : public sched::LoadOutlook {
   void spoil(share::ExpectedWork& work) noexcept {
     if (fault_ == Fault::stale) return;
     if (fault_ == Fault::random) {
-      work.fill(2.0 * rng_.next_unit());
+      work.pace.fill(2.0 * rng_.next_unit());
       return;
     }
     if (fault_ == Fault::not_numbers) {
@@ -91,8 +91,7 @@ class FaultyOutlook final : public sched::LoadOutlook {
       return;
     }
     const double factor = fault_ == Fault::ten_times ? 10.0 : 0.1;
-    for (double& each : work.median) each *= factor;
-    for (double& each : work.high) each *= factor;
+    for (double& each : work.pace) each *= factor;
   }
 
   std::unique_ptr<sched::LoadOutlook> source_;

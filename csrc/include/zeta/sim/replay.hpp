@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -109,6 +110,30 @@ class Replay {
     for (std::size_t i = 0; i < times_.outcome.size(); ++i) {
       if (const auto outcome = scheduler_.outcome(tickets_[i])) times_.outcome[i] = static_cast<std::uint8_t>(*outcome);
     }
+  }
+
+  /// Runs to `until` without arrivals.
+  void run_to(Instant until) { run_until(until); }
+
+  /// For studies of scaling. A replica joins now, in the lowest number that is free, on the engine of that number's
+  /// place; kNoReplica when all are in use.
+  ReplicaId add_replica(const sched::ReplicaConfig& replica) {
+    const ReplicaId id = scheduler_.add_replica(replica, now_);
+    start_placed();
+    return id;
+  }
+  /// It takes no new requests.
+  void drain_replica(ReplicaId replica) {
+    scheduler_.drain_replica(replica, now_);
+    start_placed();
+  }
+  /// Its number becomes free. Only of a replica without requests: its engine goes on with what it has.
+  void remove_replica(ReplicaId replica) {
+    if (scheduler_.fleet().replica(replica).in_flight != 0) {
+      throw std::invalid_argument("replica " + std::to_string(index_of(replica)) + " has requests in flight");
+    }
+    scheduler_.remove_replica(replica, now_);
+    start_placed();
   }
 
   [[nodiscard]] const ReplayTimes& times() const noexcept { return times_; }
