@@ -4,92 +4,17 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <memory>
 #include <source_location>
 #include <string>
-#include <unordered_map>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "interleave/fiber.hpp"
+#include "interleave/model_parts.hpp"
 #include "zeta/core/rng.hpp"
 
 namespace zeta::interleave {
-
-inline constexpr std::size_t kMaxThreads = 4;
-inline constexpr std::uint32_t kHistory = 12;  // stores kept per location, a load reads none older
-
-/// Per virtual thread, how many of its steps are known.
-using Clock = std::array<std::uint32_t, kMaxThreads>;
-
-inline void join(Clock& into, const Clock& other) noexcept {
-  for (std::size_t t = 0; t < kMaxThreads; ++t) into[t] = std::max(into[t], other[t]);
-}
-
-/// What an operation's memory order asks for. One bit per promise, so that a mutation can break each alone.
-enum : std::uint8_t { kRelaxed = 0, kAcquire = 1, kRelease = 2, kSeqCst = 4 };
-using Order = std::uint8_t;
-
-enum class Operation : std::uint8_t { kLoad, kStore, kExchange, kCompareExchange, kCompareExchangeFailure, kFetch };
-
-constexpr const char* name_of(Operation operation) noexcept {
-  constexpr std::array<const char*, 6> kNames{
-      "load", "store", "exchange", "compare_exchange", "compare_exchange failure", "fetch"};
-  return kNames[static_cast<std::size_t>(operation)];
-}
-
-inline std::string name_of(Order order) {
-  if (order == kRelaxed) return "relaxed";
-  std::string name;
-  for (const auto& [bit, word] : {std::pair{kAcquire, "acquire"}, {kRelease, "release"}, {kSeqCst, "seq_cst"}}) {
-    if ((order & bit) != 0) name += name.empty() ? word : std::string("+") + word;
-  }
-  return name;
-}
-
-/// One store in a location's modification order.
-struct Store {
-  std::uint64_t value;
-  Clock released;  // what an acquire of this store learns; zero when no release sequence holds it
-  Clock seen;      // per thread, its step when it first read or wrote this store; kNever
-  bool is_change;  // a read-modify-write: nothing slips in between it and the store before
-};
-inline constexpr std::uint32_t kNever = 0xFFFFFFFFU;
-
-/// What the model keeps of an atomic object. `ring` is null while only the set-up has written it.
-struct Location {
-  std::uint64_t initial = 0;
-  Store* ring = nullptr;
-  std::uint32_t count = 0;      // stores so far
-  std::uint32_t sc_floor = 0;   // the newest store that a seq_cst operation has read or written
-  std::uint32_t id = 0;         // from kReusedIds on: of a subject that is built once
-  std::uint32_t epoch = 0;      // of a reused one: the last schedule that wrote it
-  std::uint32_t last_load = 0;  // where the model lists the loads that may read ahead
-
-  Store& at(std::uint32_t index) const noexcept { return ring[index % kHistory]; }
-};
-
-inline constexpr std::uint32_t kReusedIds = 1U << 24U;
-
-/// An ordered operation in the source, as the first run found it, and the promise to break.
-struct Site {
-  std::source_location where;
-  Operation operation;
-  Order order;  // as written
-};
-
-struct Weakening {
-  std::source_location where;
-  Operation operation;
-  Order dropped;
-};
-
-inline bool is_same_place(const std::source_location& a, const std::source_location& b) noexcept {
-  return a.line() == b.line() && a.column() == b.column() &&
-         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
-}
 
 /// Runs virtual threads one atomic step at a time, and answers their loads. One at a time is `current()`.
 ///
@@ -398,94 +323,21 @@ class Model {
 
   // --- threads ---
 
-  static void entry() {
-    Fiber::entered(current_model()->main_);
-    for (;;) {
-      Model& model = *current_model();
-      const Body body = model.threads_[model.current_].body;
-      body.call(body.self);
-      model.finish();
-    }
-  }
+  static void entry();
 
-  bool run_threads(std::size_t count) {
-    if (!failure_.empty()) return false;
-    for (std::size_t t = 0; t < kMaxThreads; ++t) join(known_, threads_[t].clock);
-    live_ = 0;
-    for (std::size_t t = 0; t < count; ++t) {
-      threads_[t].clock = known_;
-      threads_[t].is_running = true;
-      threads_[t].steps = 0;
-      threads_[t].priority = (schedule_rng_.next_u64() >> 1U) | (1ULL << 62U);
-      ++live_;
-    }
-    changes_left_ = pct_changes_;
-    next_low_priority_ = 1ULL << 32U;
-    is_held_ = freeze_.is_active && freeze_.is_alone && !has_run_;
-    current_ = is_held_ ? freeze_.thread : next_thread();
-    begin_turn();
-    Fiber::swap(main_, *threads_[current_].fiber);
-    current_ = kMain;
-    for (std::size_t t = 0; t < count; ++t) {
-      if (threads_[t].is_running) threads_[t].fiber->reset();  // frozen, or given up
-      threads_[t].is_running = false;
-    }
-    for (std::size_t t = 0; t < kMaxThreads; ++t) join(known_, threads_[t].clock);
-    has_run_ = true;
-    return failure_.empty();
-  }
+  bool run_threads(std::size_t count);
 
   bool is_runnable(std::size_t t) const {
     return threads_[t].is_running && !(is_frozen_ && t == freeze_.thread && !has_run_);
   }
 
-  std::size_t next_thread() {
-    if (is_pct_) {
-      std::size_t best = kMain;
-      for (std::size_t t = 0; t < kMaxThreads; ++t) {
-        if (is_runnable(t) && (best == kMain || threads_[t].priority > threads_[best].priority)) best = t;
-      }
-      return best;
-    }
-    std::size_t skip = schedule_rng_.next_below(live_);
-    for (std::size_t t = 0;; ++t) {
-      if (is_runnable(t) && skip-- == 0) return t;
-    }
-  }
+  std::size_t next_thread();
 
-  void begin_turn() {
-    if (is_held_) {
-      countdown_ = step_limit_ + 1;
-    } else if (is_pct_) {
-      const std::uint64_t distance = changes_left_ > 0 ? 1 + schedule_rng_.next_below(pct_length_) : kSpinSteps;
-      countdown_ = std::min<std::uint64_t>(distance, kSpinSteps);
-    } else {
-      countdown_ = 1 + schedule_rng_.next_below(2 * mean_turn_ - 1);
-    }
-  }
+  void begin_turn();
 
-  void preempt() {
-    if (is_pct_) {
-      if (changes_left_ > 0) --changes_left_;
-      threads_[current_].priority = next_low_priority_--;
-    }
-    const std::size_t from = current_;
-    current_ = next_thread();
-    begin_turn();
-    if (current_ != from) Fiber::swap(*threads_[from].fiber, *threads_[current_].fiber);
-  }
+  void preempt();
 
-  void leave() {
-    const std::size_t from = current_;
-    is_held_ = false;
-    if (live_ == 0) {
-      Fiber::swap(*threads_[from].fiber, main_);
-      return;
-    }
-    current_ = next_thread();
-    begin_turn();
-    Fiber::swap(*threads_[from].fiber, *threads_[current_].fiber);
-  }
+  void leave();
 
   void finish() {
     threads_[current_].is_running = false;
@@ -493,13 +345,7 @@ class Model {
     leave();
   }
 
-  void stop_for_ever(const std::source_location& where) {
-    is_frozen_ = true;
-    frozen_at_ = where;
-    if (is_tracing_) note("is frozen");
-    --live_;
-    leave();
-  }
+  void stop_for_ever(const std::source_location& where);
 
   void give_up() {
     failure_ = "no end after " + std::to_string(step_limit_) + " steps: some thread waits for another for ever";
@@ -533,14 +379,7 @@ class Model {
 
   // --- memory ---
 
-  void open(Location& location) {
-    if (location.ring != nullptr) return;
-    touch(location);
-    location.ring = allocate();
-    location.ring[0] = {.value = location.initial, .released = {}, .seen = {}, .is_change = false};
-    location.count = 1;
-    location.sc_floor = 0;
-  }
+  void open(Location& location);
 
   static bool is_seen(const Store& store, const Clock& clock) noexcept {
     bool seen = false;
@@ -549,103 +388,24 @@ class Model {
   }
 
   /// The oldest store that the running thread may still read.
-  std::uint32_t oldest_for(const Location& location, const Clock& clock) const {
-    const std::uint32_t least = location.count > kHistory ? location.count - kHistory : 0;
-    std::uint32_t oldest = location.count - 1;
-    while (oldest > least && !is_seen(location.at(oldest), clock)) --oldest;
-    return oldest;
-  }
+  std::uint32_t oldest_for(const Location& location, const Clock& clock) const;
 
-  std::uint32_t choose(const Location& location, Order order) {
-    const std::uint32_t newest = location.count - 1;
-    if (!is_weak_) return newest;
-    Thread& me = threads_[current_];
-    std::uint32_t oldest = oldest_for(location, me.clock);
-    if ((order & kSeqCst) != 0) oldest = std::max(oldest, location.sc_floor);
-    if (oldest == newest || me.rng.next_below(8) >= stale_of_8_) return newest;
-    return oldest + static_cast<std::uint32_t>(me.rng.next_below(newest - oldest + 1));
-  }
+  std::uint32_t choose(const Location& location, Order order);
 
   /// Where a store goes in the modification order: usually last, now and then before stores that nothing orders it
   /// against. Returns its index; the stores behind it have moved up by one.
-  std::uint32_t make_room(Location& location, Order order, bool is_change) {
-    const std::uint32_t last = location.count++;
-    if (!is_weak_ || is_change || ahead_state_ == Ahead::kRead || last + 1 >= kHistory) return last;
-    Thread& me = threads_[current_];
-    std::uint32_t oldest = last - 1;
-    while (oldest > 0 && !is_seen(location.at(oldest), me.clock)) --oldest;
-    if ((order & kSeqCst) != 0) oldest = std::max(oldest, location.sc_floor);
-    // Behind `oldest`, which is last - 1 when everything is seen.
-    if (oldest + 1 == last || me.rng.next_below(16) >= stale_of_8_) return last;
-    const std::uint32_t at = oldest + 1 + static_cast<std::uint32_t>(me.rng.next_below(last - oldest));
-    if (at == last || location.at(at).is_change) return last;
-    for (std::uint32_t i = last; i > at; --i) location.at(i) = location.at(i - 1);
-    if (location.sc_floor >= at) ++location.sc_floor;
-    return at;
-  }
+  std::uint32_t make_room(Location& location, Order order, bool is_change);
 
-  std::uint64_t read(Location& location, std::uint32_t index, Order order) {
-    Thread& me = threads_[current_];
-    Store& store = location.at(index);
-    store.seen[current_] = std::min(store.seen[current_], me.clock[current_]);
-    if ((order & kAcquire) != 0) join(me.clock, store.released);
-    if ((order & kSeqCst) != 0) location.sc_floor = std::max(location.sc_floor, index);
-    if (ahead_state_ == Ahead::kRead) touch_before_kept(location);
-    return store.value;
-  }
+  std::uint64_t read(Location& location, std::uint32_t index, Order order);
 
-  void append(Location& location, std::uint64_t value, const Clock& released, Order order, bool is_change) {
-    const Thread& me = threads_[current_];
-    if (may_read_ahead_) {
-      if (ahead_state_ == Ahead::kOff) {
-        offer_read_ahead(location, value);
-      } else if (ahead_state_ == Ahead::kRead) {
-        keep_read_ahead(location, value);
-      }
-    }
-    const std::uint32_t index = make_room(location, order, is_change);
-    Store& store = location.at(index);
-    store.value = value;
-    store.is_change = is_change;
-    store.released = released;
-    store.seen.fill(kNever);
-    store.seen[current_] = me.clock[current_];
-    if (ahead_state_ == Ahead::kKept && is_storing_ahead_) {
-      store.seen[ahead_.loader] = ahead_.loader_clock;
-      is_storing_ahead_ = false;
-    }
-    if ((order & kSeqCst) != 0) location.sc_floor = index;
-  }
+  void append(Location& location, std::uint64_t value, const Clock& released, Order order, bool is_change);
 
-  Store* allocate() {
-    constexpr std::size_t kRingsPerBlock = 64;
-    const std::size_t block = arena_used_ / kRingsPerBlock;
-    if (block == arena_.size()) arena_.push_back(std::make_unique<Store[]>(kRingsPerBlock * kHistory));
-    return arena_[block].get() + (arena_used_++ % kRingsPerBlock) * kHistory;
-  }
+  Store* allocate();
 
   // --- reading ahead ---
 
   /// Of the pairs that a schedule holds, one is kept, each with the same chance.
-  void offer_read_ahead(const Location& location, std::uint64_t value) {
-    const Thread& me = threads_[current_];
-    // A `last_load` of another schedule names a load of another location, or none.
-    for (std::uint32_t i = location.last_load; i < loads_.size() && loads_[i].location == &location;) {
-      const RelaxedLoad& load = loads_[i];
-      const bool is_first = load.before >= i;
-      i = is_first ? kNever : load.before;
-      if (load.thread == current_ || load.value == value) continue;
-      if (me.clock[load.thread] >= load.clock) continue;  // it happens before this store
-      if (offer_rng_.next_below(++offers_) != 0) continue;
-      offer_ = {.is_active = true,
-                .loader = load.thread,
-                .loader_clock = load.clock,
-                .location = location.id,
-                .storer = current_,
-                .storer_clock = me.clock[current_],
-                .value = value};
-    }
-  }
+  void offer_read_ahead(const Location& location, std::uint64_t value);
 
   bool is_load_ahead(const Location& location) const {
     return ahead_.loader == current_ && ahead_.location == location.id &&
@@ -659,23 +419,9 @@ class Model {
     }
   }
 
-  void keep_read_ahead(const Location& location, std::uint64_t value) {
-    if (location.id != ahead_.location) return;
-    const Thread& me = threads_[current_];
-    if (me.clock[ahead_.loader] >= ahead_.loader_clock) {
-      ahead_state_ = Ahead::kBroken;
-    } else if (current_ == ahead_.storer && me.clock[current_] == ahead_.storer_clock && value == ahead_.value) {
-      ahead_state_ = Ahead::kKept;
-      is_storing_ahead_ = true;
-    }
-  }
+  void keep_read_ahead(const Location& location, std::uint64_t value);
 
-  void collect(Order order, Operation operation, const std::source_location& where) {
-    for (const Site& site : sites_) {
-      if (site.operation == operation && is_same_place(site.where, where)) return;
-    }
-    sites_.push_back({where, operation, order});
-  }
+  void collect(Order order, Operation operation, const std::source_location& where);
 
   static constexpr std::uint64_t kSpinSteps = 400;
 
@@ -730,24 +476,7 @@ class Model {
   std::vector<std::string> trace_;
 };
 
-/// A subject that costs more to build than to run: built once, and as new at the beginning of each schedule. One per
-/// scenario, static; `prepare` runs once, on the subject just built, and is part of what each schedule begins with.
-template <class Subject>
-class Reused {
- public:
-  template <class Prepare, class... Arguments>
-  Subject& fresh(Model& model, Prepare prepare, Arguments... arguments) {
-    if (subject_ == nullptr) {
-      model.begin_building();
-      subject_ = std::make_unique<Subject>(arguments...);
-      prepare(*subject_);
-      model.end_building();
-    }
-    return *subject_;
-  }
-
- private:
-  std::unique_ptr<Subject> subject_;
-};
-
 }  // namespace zeta::interleave
+
+#include "interleave/model_memory.hpp"
+#include "interleave/model_threads.hpp"

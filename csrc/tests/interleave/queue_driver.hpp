@@ -21,6 +21,7 @@ namespace zeta::interleave {
 ///   static Ticket push(Queue&, Key, Item, lane); static std::optional<Entry> pop(Queue&, lane);
 ///   static bool cancel(Queue&, Ticket, lane); static bool update(Queue&, Ticket, Key, lane);
 ///   static void settle(Queue&, lane): what is waiting to be put in order is;
+///   kLastLane, if it has one: the lane of who takes what is left;
 ///   static std::size_t push_many(Queue&, keys, items, tickets, lane), pop_many(Queue&, keys, items, lane).
 ///
 /// Every item names a cell that its producer writes before the push; whoever takes the item must see it written.
@@ -35,9 +36,10 @@ class Driver {
 
   Driver(Model& model, Queue& queue, Rules rules) : model_{model}, queue_{queue}, history_{model, rules} {}
 
-  Ticket push(Item item, Key key) {
+  Ticket push(Item item, Key key) { return push(item, key, lane()); }
+  Ticket push(Item item, Key key, std::size_t lane) {
     named_[item].store(1, std::memory_order_relaxed);
-    return tickets_[item] = history_.push(item, key, [&] { return Calls::push(queue_, key, item, lane()); });
+    return tickets_[item] = history_.push(item, key, [&] { return Calls::push(queue_, key, item, lane); });
   }
   std::optional<queue::Entry> pop() {
     const auto entry = history_.pop([&] { return Calls::pop(queue_, lane()); });
@@ -78,6 +80,7 @@ class Driver {
 
   /// Takes what is left, on a thread of the model, and says what was wrong in all that happened. The queue holds none.
   std::string finish() {
+    is_finishing_ = true;
     if (!model_.run([&] {
           for (std::size_t i = 0; i <= kItems && pop(); ++i) {
           }
@@ -96,7 +99,13 @@ class Driver {
   History& history() { return history_; }
 
  private:
-  std::size_t lane() const { return model_.current_thread(); }
+  /// A stopped thread may have left its lane in the middle of something: who takes what is left has another.
+  std::size_t lane() const {
+    if constexpr (requires { Calls::kLastLane; }) {
+      if (is_finishing_) return Calls::kLastLane;
+    }
+    return model_.current_thread();
+  }
   void look(Item item) {
     if (item >= kItems) {
       stale_ = "popped item " + std::to_string(item) + ", which nobody pushed";
@@ -111,6 +120,7 @@ class Driver {
   std::array<Ticket, kItems> tickets_{};
   std::array<ModelAtomic<std::uint32_t>, kItems> named_;
   std::string stale_;
+  bool is_finishing_ = false;
 };
 
 /// Three threads of two or three operations each, chosen by the seed, on a queue that main has given `prefilled` items.

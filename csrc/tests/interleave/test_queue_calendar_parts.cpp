@@ -14,6 +14,7 @@
 #include "zeta/queue/calendar_buckets.hpp"
 #include "zeta/queue/calendar_window.hpp"
 #include "zeta/queue/cell_pool.hpp"
+#include "zeta/queue/deferred_links.hpp"
 #include "zeta/queue/index_ring.hpp"
 #include "zeta/queue/lower_bound_word.hpp"
 
@@ -365,6 +366,65 @@ std::string what_the_mover_saw(Model& model) {
   return is_done ? wrong : "";
 }
 
+// --- what is not linked yet ------------------------------------------------------------------------------------------
+
+using Links = zeta::queue::DeferredLinks<ModelAtomic, 3, 1>;
+
+/// Whoever puts a cell and finds the reach before it is right about that.
+std::string nothing_left_before_the_reach(Model& model) {
+  Links links{true};
+  std::array<bool, 2> stands{};
+  const auto none = [](std::uint64_t, Index) {};
+  const auto move = [&] { links.move(0, 1, [&] { return links.all_of([](Index) { return false; }); }); };
+  const bool is_done = model.run([&] { stands[0] = links.put(0, 1, 0, 0, none); },
+                                 [&] {
+                                   move();
+                                   move();
+                                 },
+                                 [&] {
+                                   stands[1] = links.put(1, 2, 0, 0, none);
+                                   move();
+                                 });
+  if (!is_done) return "";
+  return (stands[0] || stands[1]) && links.reach() != 0 ? "the reach has passed a cell" : "";
+}
+
+/// Who has heard of a push, and finds the reach beyond it, finds the cell in its bucket.
+std::string reached_and_linked(Model& model, bool by_next) {
+  Calendar calendar;
+  calendar.link(3, 3);
+  Links links{true};
+  ModelAtomic<int> told{0};
+  const auto link = [&](std::uint64_t number, Index cell) { calendar.buckets.link(number, 0, cell); };
+  const auto put = [&](Index cell, std::uint64_t block) {
+    calendar.cells[cell].item.store(7, kRelaxedOrder);
+    if (links.put(0, cell, cell, block, link)) return;
+    link(cell, cell);
+    links.withdraw(0);
+  };
+  const bool is_done = model.run(
+      [&] {
+        put(1, 0);
+        told.store(1, std::memory_order_release);
+        if (by_next) {
+          put(2, 1);
+        } else {
+          links.link_own(0, link);
+        }
+      },
+      [&] {
+        if (told.load(std::memory_order_acquire) == 0) return;
+        links.move(0, 1, [&] { return links.all_of([](Index cell) { return cell != 1; }); });
+        if (links.reach() == 0) return;
+        Buckets::Spot spot;
+        if (!calendar.buckets.find(0, kEnd, spot) || spot.number != 1) calendar.wrong = "the reach hides a cell";
+      });
+  if (!is_done || !calendar.wrong.empty()) return calendar.wrong;
+  links.link_own(0, link);
+  if (!by_next) calendar.link(2, 2);
+  return calendar.each_once(3);
+}
+
 // --- the bound -------------------------------------------------------------------------------------------------------
 
 using Bound = zeta::queue::LowerBoundWord<ModelAtomic>;
@@ -394,24 +454,29 @@ std::string lowered_and_raised(Model& model) {
 }
 
 const Suite& suite() {
-  static const Suite suite{.files = {"queue/calendar_buckets.hpp", "queue/calendar_window.hpp", "queue/cell_pool.hpp",
-                                     "queue/index_ring.hpp", "queue/lower_bound_word.hpp", "queue/occupancy_tree.hpp"},
-                           .scenarios = {{"a cell in one hand", in_one_hand},
-                                         {"indices in their order", in_their_order},
-                                         {"a ring round and round", round_and_round},
-                                         {"removed and why", removed_and_why},
-                                         {"the third in a bucket", third_in_a_bucket},
-                                         {"the third below a word", third_below_a_word},
-                                         {"the second below a leaf", second_below_a_leaf},
-                                         {"gone and why", gone_and_why},
-                                         {"emptied and filled", emptied_and_filled},
-                                         {"filled and emptied by each", filled_and_emptied_by_each},
-                                         {"nothing left before the window", nothing_left_before},
-                                         {"what the mover saw", what_the_mover_saw},
-                                         {"lowered and raised", lowered_and_raised}},
-                           .argued = {{"CellPool::pop_some compare_exchange E1 -acquire",
-                                       "docs/memory_model.md, argued equivalents: the head it compares with was "
-                                       "acquired"}}};
+  static const Suite suite{
+      .files = {"queue/calendar_buckets.hpp", "queue/calendar_window.hpp", "queue/cell_pool.hpp",
+                "queue/deferred_links.hpp", "queue/index_ring.hpp", "queue/lower_bound_word.hpp",
+                "queue/occupancy_tree.hpp"},
+      .scenarios = {{"a cell in one hand", in_one_hand},
+                    {"indices in their order", in_their_order},
+                    {"a ring round and round", round_and_round},
+                    {"removed and why", removed_and_why},
+                    {"the third in a bucket", third_in_a_bucket},
+                    {"the third below a word", third_below_a_word},
+                    {"the second below a leaf", second_below_a_leaf},
+                    {"gone and why", gone_and_why},
+                    {"emptied and filled", emptied_and_filled},
+                    {"filled and emptied by each", filled_and_emptied_by_each},
+                    {"nothing left before the window", nothing_left_before},
+                    {"what the mover saw", what_the_mover_saw},
+                    {"nothing left before the reach", nothing_left_before_the_reach},
+                    {"reached and linked", [](Model& model) { return reached_and_linked(model, false); }},
+                    {"reached and linked by the next", [](Model& model) { return reached_and_linked(model, true); }},
+                    {"lowered and raised", lowered_and_raised}},
+      .argued = {{"CellPool::pop_some compare_exchange E1 -acquire",
+                  "docs/memory_model.md, argued equivalents: the head it compares with was "
+                  "acquired"}}};
   return suite;
 }
 

@@ -3,17 +3,20 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "interleave/explore.hpp"
 #include "interleave/freeze.hpp"
 #include "interleave/model_atomic.hpp"
 #include "interleave/mutation.hpp"
 #include "interleave/queue_driver.hpp"
+#include "interleave/reused.hpp"
 #include "zeta/queue/deadline_queue.hpp"
 
 using namespace zeta::interleave;
@@ -28,22 +31,26 @@ constexpr Key kQuantum = 10;
 constexpr Key kChunk = 8 * kQuantum;  // with fan_bits 1
 constexpr Key kHorizon = 2 * kChunk;
 
-/// Eight buckets a chunk and few of everything, so that every edge is near.
-template <std::size_t kExtraSpares>
+/// Eight buckets a chunk and few of everything, so that every edge is near. `kDeferred` far pushes of each thread wait
+/// to be linked; none if it is 0.
+template <std::size_t kExtraSpares, unsigned kDeferred = 0>
 struct TinyShape : zeta::queue::CalendarShape {
   static constexpr unsigned fan_bits = 1;
   static constexpr unsigned fewest_chunks = 2;
   static constexpr unsigned most_chunks = 4;
-  static constexpr unsigned lanes = 2;
+  static constexpr unsigned lanes = kDeferred == 0 ? 2 : 6;  // one for each thread, for main, and for others
+  static constexpr unsigned deferred = std::max(kDeferred, 1U);
+  static constexpr std::size_t least_to_defer = kDeferred == 0 ? ~std::size_t{0} : 1;
   static constexpr unsigned generation_bits = 4;
   static constexpr std::size_t extra_spares = kExtraSpares;
 };
 
-template <std::size_t kExtraSpares>
+template <std::size_t kExtraSpares, unsigned kDeferred = 0>
 struct DeadlineCalls {
-  using Queue = zeta::queue::DeadlineQueue<ModelAtomic, TinyShape<kExtraSpares>>;
+  using Queue = zeta::queue::DeadlineQueue<ModelAtomic, TinyShape<kExtraSpares, kDeferred>>;
   static inline Key now = 0;
   static inline bool is_feasible_first = false;
+  static constexpr std::size_t kLastLane = 5;
   static std::uint32_t lane_of(std::size_t lane) { return static_cast<std::uint32_t>(lane); }
   static Ticket push(Queue& queue, Key key, Item item, std::size_t lane) {
     return queue.push(key, item, now, lane_of(lane));
@@ -378,14 +385,208 @@ std::string random_in_moving_time(Model& model) {
   return random_program<Calls>(model, queue, rules, kSpread, 2, 3);
 }
 
+// --- what is not linked yet ------------------------------------------------------------------------------------------
+
+using Deferring = DeadlineCalls<4, 2>;
+using DD = Driver<Deferring>;
+
+Deferring::Queue& deferring_queue(Model& model) {
+  static Reused<Deferring::Queue> reused;
+  Deferring::now = 0;
+  return reused.fresh(model, [](Deferring::Queue&) {}, std::size_t{8}, kQuantum, kHorizon);
+}
+
+/// Each push puts another link off, and carries out an earlier one, while the reach comes nearer.
+std::string links_put_off(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  d.push(1, 10);
+  model.run(
+      [&] {
+        d.push(2, 60);
+        d.push(3, 50);
+        d.push(4, 40);
+      },
+      [&] {
+        d.pop();
+        d.pop();
+      },
+      [&] {
+        d.push(5, 30);
+        d.pop();
+      });
+  return d.finish();
+}
+
+/// What is not linked yet is cancelled or gets another key, and its place is used again.
+std::string changed_before_its_link(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  d.push(1, 50);
+  model.run(
+      [&] {
+        d.push(2, 60);
+        d.push(3, 70);
+        d.push(4, 80);
+        d.push(5, 90);
+      },
+      [&] {
+        d.cancel(1);
+        d.pop();
+      },
+      [&] {
+        d.update(1, 20);
+        d.pop();
+        d.push(6, 55);
+      });
+  return d.finish();
+}
+
+/// Time goes on past what is not linked yet.
+std::string window_moves_past_the_unlinked(Model& model) {
+  Rules rules = kRules;
+  rules.overdue_below = window_at(500);
+  DD d{model, deferring_queue(model), rules};
+  d.push(1, 150);
+  model.run(
+      [&] {
+        d.push(2, 90);
+        d.push(3, 95);
+        d.push(4, 100);
+      },
+      [&] {
+        Deferring::now = 500;
+        d.pop();
+        d.push(5, 520);
+        d.pop();
+      },
+      [&] {
+        Deferring::now = 500;
+        d.pop();
+      });
+  return d.finish();
+}
+
+/// Who sees that an item moved from its lane to its bucket finds it there, wherever the search has begun.
+std::string linked_behind_a_search(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  model.run(
+      [&] {
+        d.push(1, 20);
+        d.push(2, 90);
+        d.push(3, 100);
+      },
+      [&] {
+        d.push(4, 70);
+        d.pop();
+        d.pop();
+      });
+  return d.finish();
+}
+
+/// Looks for the first item, which brings in all that is not linked yet, and takes none.
+void look(DD& d, const Model& model) {
+  (void)d.queue().peek_key(0, false, static_cast<std::uint32_t>(model.current_thread()));
+}
+
+/// Whoever brings in an item, all see where it went: below a root that another item has shown for long.
+std::string brought_in_by_another(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  d.push(2, 70, Deferring::kLastLane);
+  model.run([&] { look(d, model); }, [&] { look(d, model); },
+            [&] {
+              d.push(1, 50);
+              d.pop();
+            });
+  return d.finish();
+}
+
+/// Who links its own says so to who has heard of the push.
+std::string linked_by_its_own(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  ModelAtomic<int> told{0};
+  d.push(2, 70, Deferring::kLastLane);
+  model.run(
+      [&] {
+        d.push(1, 50);
+        told.store(1, std::memory_order_release);
+        look(d, model);
+      },
+      [&] {
+        if (told.load(std::memory_order_acquire) == 1) d.pop();
+      });
+  return d.finish();
+}
+
+/// A place still names a cell that has been linked, taken and used again.
+std::string another_life_unlinked(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  d.push(1, 10, 0);
+  d.push(2, 70, 0);
+  model.run([&] { d.push(3, 80); },
+            [&] {
+              d.pop();
+              d.push(4, 60);
+            },
+            [&] { look(d, model); });
+  return d.finish();
+}
+
+std::string unlinked_feasible_first(Model& model) {
+  DD d{model, deferring_queue(model), kRules};
+  Deferring::now = 30;
+  const auto pop = [&] {
+    d.history().pop_from(30,
+                         [&] { return d.queue().pop(30, true, static_cast<std::uint32_t>(model.current_thread())); });
+  };
+  d.push(1, 20);
+  d.push(2, 40);
+  model.run(
+      [&] {
+        pop();
+        d.push(5, 45);
+      },
+      [&] { d.push(3, 35); },
+      [&] {
+        d.push(4, 10);
+        pop();
+      });
+  return d.finish();
+}
+
+std::string unlinked_in_moving_time(Model& model) {
+  constexpr std::array<Key, 6> kSpread{10, 90, 170, 250, 400, 1000};
+  Rules rules = kRules;
+  rules.overdue_below = window_at(400);
+  Deferring::Queue& queue = deferring_queue(model);
+  Deferring::now = (model.seed() % 3) * 200;
+  return random_program<Deferring>(model, queue, rules, kSpread, 2, 4);
+}
+
+void add_deferring(std::vector<NamedScenario>& scenarios) {
+  for (NamedScenario& named : queue_scenarios<Deferring>(deferring_queue, kRules)) {
+    scenarios.push_back({"unlinked: " + named.name, named.scenario});
+  }
+  scenarios.push_back({"links put off", links_put_off});
+  scenarios.push_back({"changed before its link", changed_before_its_link});
+  scenarios.push_back({"the window moves past the unlinked", window_moves_past_the_unlinked});
+  scenarios.push_back({"linked behind a search", linked_behind_a_search});
+  scenarios.push_back({"brought in by another", brought_in_by_another});
+  scenarios.push_back({"linked by its own", linked_by_its_own});
+  scenarios.push_back({"another life unlinked", another_life_unlinked});
+  scenarios.push_back({"unlinked, feasible first", unlinked_feasible_first});
+  scenarios.push_back({"unlinked, three threads at random", [](Model& model) {
+                         return random_program<Deferring>(model, deferring_queue(model), kRules, kKeys, 2, 3);
+                       }});
+  scenarios.push_back({"unlinked, at random in moving time", unlinked_in_moving_time});
+}
+
 Suite make_suite() {
   // Its parts have a suite of their own.
   Suite suite{
-      .files = {"queue/deadline_queue.hpp", "queue/tally.hpp"},
+      .files = {"queue/deadline_queue.hpp", "queue/deadline_queue_finding.hpp", "queue/deadline_queue_nodes.hpp",
+                "queue/deadline_queue_placing.hpp", "queue/deadline_queue_reach.hpp",
+                "queue/deadline_queue_sweeping.hpp", "queue/deadline_queue_window.hpp", "queue/tally.hpp"},
       .scenarios = queue_scenarios<Calls>(empty_queue, kRules),
-      .argued = {{"DeadlineQueue::hop compare_exchange E11 -release",
-                  "docs/memory_model.md, beyond the model: two read-modify-writes of one thread keep their order"},
-                 {"DeadlineQueue::find load E12 -acquire",
+      .argued = {{"DeadlineQueue::find load E12 -acquire",
                   "docs/memory_model.md, beyond the model: three moves between two searches, foreseen by a load"}}};
   suite.scenarios.push_back({"two places", full_queue});
   suite.scenarios.push_back({"the window moves past a pusher", window_moves_past_a_pusher});
@@ -411,6 +612,7 @@ Suite make_suite() {
                                return random_program<Calls>(model, empty_queue(model), kRules, kKeys, 2, 3);
                              }});
   suite.scenarios.push_back({"three threads at random in moving time", random_in_moving_time});
+  add_deferring(suite.scenarios);
   return suite;
 }
 
@@ -433,14 +635,21 @@ TEST_CASE("a thread stopped anywhere in a deadline queue stops nobody and hides 
   expect_unstoppable({"pop_many", beside([](D& d) { d.pop_many<2>(); })});
   expect_unstoppable({"cancel", beside([](D& d) { d.cancel(1); })});
   expect_unstoppable({"update", beside([](D& d) { d.update(1, 30); })});
+  const auto beside_unlinked = [](auto frozen) { return beside_others<Deferring>(deferring_queue, kRules, frozen); };
+  expect_unstoppable({"a push put off", beside_unlinked([](DD& d) {
+                        d.push(5, 70);
+                        d.push(6, 1);
+                        d.push(7, 60);
+                      })});
+  expect_unstoppable({"a pop of what was put off", beside_unlinked([](DD& d) { d.pop(); })});
   for (const NamedScenario& named : suite().scenarios) {
-    const bool is_about_the_window = named.name.find("window") != std::string::npos ||
-                                     named.name.find("horizon") != std::string::npos ||
-                                     named.name.find("overdue") != std::string::npos;
+    const bool is_about_the_window =
+        named.name.find("window") != std::string::npos || named.name.find("horizon") != std::string::npos ||
+        named.name.find("overdue") != std::string::npos || named.name.find("link") != std::string::npos;
     if (is_about_the_window) expect_unstoppable(named);
   }
 }
 
 TEST_CASE("every memory order of the deadline queue is needed" * doctest::skip(kSanitized)) {
-  expect_killed(suite(), 20'000);
+  expect_killed(suite(), 40'000);
 }

@@ -14,6 +14,7 @@
 #include "interleave/model_atomic.hpp"
 #include "interleave/mutation.hpp"
 #include "interleave/queue_driver.hpp"
+#include "interleave/reused.hpp"
 #include "zeta/queue/priority_queue.hpp"
 
 using namespace zeta::interleave;

@@ -29,7 +29,9 @@ struct TinyShape : CalendarShape {
   static constexpr unsigned fan_bits = 1;
   static constexpr unsigned fewest_chunks = 2;
   static constexpr unsigned most_chunks = 4;
-  static constexpr unsigned lanes = 4;
+  static constexpr unsigned lanes = 6;
+  static constexpr unsigned deferred = 2;
+  static constexpr std::size_t least_to_defer = 5;
 };
 
 /// Who has which item: a number per place, and the life in which it is queued. Memory does not grow with the run.

@@ -29,6 +29,8 @@ struct TinyShape : CalendarShape {
   static constexpr unsigned fewest_chunks = 2;
   static constexpr unsigned most_chunks = 4;
   static constexpr unsigned lanes = 4;
+  static constexpr unsigned deferred = 2;
+  static constexpr std::size_t least_to_defer = 5;
   static constexpr unsigned generation_bits = 4;
   static constexpr std::size_t extra_spares = 8;
 };

@@ -80,7 +80,7 @@ class CalendarBuckets {
         if (below != 0) {
           __builtin_prefetch(&cells_[below], 1);
         } else {
-          prefetch_next(spot, stack);
+          look_ahead(spot.number, stack);
           if (are_others_empty(spot.number, stack + i)) tree_.retire(spot);
         }
         return seen.cell();
@@ -134,13 +134,14 @@ class CalendarBuckets {
     return true;
   }
 
-  /// Asks the memory for the cell that the next pop will probably take.
-  [[gnu::always_inline]] void prefetch_next(const Spot& spot, unsigned stack) const noexcept {
-    const std::uint64_t next = spot.next();
-    if (next == 0) return;
-    // Relaxed: only a guess.
-    const Top guess{head(next, stack).load(std::memory_order_relaxed)};
-    __builtin_prefetch(&cells_[guess.cell()], 1);
+  /// Asks the memory for cells that later pops will probably take: of the next bucket the second, of the one after it
+  /// the first.
+  [[gnu::always_inline]] void look_ahead(std::uint64_t number, unsigned stack) const noexcept {
+    // Relaxed: only guesses.
+    const Top next{head(number + 1, stack).load(std::memory_order_relaxed)};
+    const Top after{head(number + 2, stack).load(std::memory_order_relaxed)};
+    __builtin_prefetch(&cells_[after.cell()], 1);
+    __builtin_prefetch(&cells_[below_of(next)], 1);
   }
 
   [[nodiscard]] std::size_t place_of(std::uint64_t number, unsigned stack) const noexcept {

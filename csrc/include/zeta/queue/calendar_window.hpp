@@ -13,9 +13,13 @@ namespace zeta::queue {
 /// is empty, and then exchanges the marked word. Who has filled a bucket looks at the word afterwards (`settled_first`)
 /// and takes the mark away if it finds one, since the mover may have looked too early. So nothing that was filled is
 /// ever left before the window; who stops in either step stops nobody, as a mark binds only the mover who set it.
-template <template <class> class Atomic>
+template <template <class> class Atomic, unsigned kFirstBits = 49>
 class CalendarWindow {
  public:
+  static constexpr std::uint64_t kLastFirst = (std::uint64_t{1} << kFirstBits) - 1;
+
+  explicit CalendarWindow(std::uint64_t first = 0) noexcept : word_{first << kFirstShift} {}
+
   /// The first chunk; a hint until what was found by it has been checked against a second look.
   [[nodiscard]] std::uint64_t first() const noexcept {
     return first_of(word_.load(std::memory_order_acquire));  // E8: what the mover knew is seen
@@ -54,9 +58,9 @@ class CalendarWindow {
   }
 
  private:
-  // first : 49 | version : 14 | is moving : 1
+  // first : kFirstBits | version | is moving : 1
   static constexpr std::uint64_t kMoving = 1;
-  static constexpr unsigned kFirstShift = 15;
+  static constexpr unsigned kFirstShift = 64 - kFirstBits;
   static constexpr std::uint64_t kVersion = ((std::uint64_t{1} << kFirstShift) - 1) & ~kMoving;
 
   /// With another version; it wraps within its field.
@@ -69,7 +73,7 @@ class CalendarWindow {
     return (word & ((std::uint64_t{1} << kFirstShift) - 1)) | first << kFirstShift;
   }
 
-  alignas(kNoFalseSharing) Atomic<std::uint64_t> word_{0};
+  alignas(kNoFalseSharing) Atomic<std::uint64_t> word_;
 };
 
 }  // namespace zeta::queue

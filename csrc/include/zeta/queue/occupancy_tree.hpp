@@ -36,12 +36,6 @@ class OccupancyTree {
   struct Spot {
     std::uint64_t number;
     std::uint64_t leaf_word;
-
-    /// The next bucket that the same word shows; 0 when it shows none.
-    [[nodiscard]] std::uint64_t next() const noexcept {
-      const std::uint64_t later = (leaf_word & kBits) >> (number & kFanMask) >> 1U;
-      return later == 0 ? 0 : number + 1 + static_cast<unsigned>(std::countr_zero(later));
-    }
   };
 
   explicit OccupancyTree(std::size_t roots)
