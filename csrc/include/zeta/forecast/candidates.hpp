@@ -76,11 +76,23 @@ struct Regressors {
   std::array<float, kCount> values{};
   double level = 0.0;
   double unit = 0.0;  ///< The slow mean: steady, so that the past weighs as the present. 0: nothing can be learnt.
+  double low = 0.0;   ///< Two thirds of the least of the last value, the levels and the season,
+  double high = 0.0;  ///< and three halves of the greatest: what a regression may say.
 };
 
 inline Regressors regressors_of(const History& history, const LevelBank& bank, std::size_t horizon) noexcept {
   Regressors found;
   found.level = history.level();
+  found.low = found.high = history.last();
+  const auto reach = [&found](double rate) {
+    found.low = std::min(found.low, rate);
+    found.high = std::max(found.high, rate);
+  };
+  for (std::size_t i = 1; i < LevelBank::kLevels; ++i) reach(bank.level(i));
+  const std::optional<double> ahead = history.day().mean(horizon);
+  if (ahead) reach(*ahead);
+  found.low /= 1.5;
+  found.high *= 1.5;
   const double unit = std::max(history.slow(), history.scale());
   if (!(unit > 1e-7)) return found;
   found.unit = unit;
@@ -92,7 +104,6 @@ inline Regressors regressors_of(const History& history, const LevelBank& bank, s
   found.values[4] = off(bank.level(5));
   found.values[5] = off(bank.level(8));
   found.values[6] = off(history.slow());
-  const std::optional<double> ahead = history.day().mean(horizon);
   const std::optional<double> then = history.day().mean(1);
   if (ahead && then) {
     found.values[7] = static_cast<float>((*ahead - history.slow()) / unit);
@@ -112,8 +123,8 @@ class RidgeAr {
  public:
   static constexpr std::size_t kCount = Regressors::kCount;
 
-  explicit RidgeAr(std::size_t horizon)
-      : ridge_{8.0 * static_cast<double>(horizon)}, every_{std::min<std::size_t>(horizon, 10)} {}
+  explicit RidgeAr(std::size_t horizon, std::size_t turn = 0)
+      : ridge_{8.0 * static_cast<double>(horizon)}, every_{std::min<std::size_t>(horizon, 10)}, learnt_{turn} {}
 
   void learn(std::span<const float, kCount> x, double y) noexcept {
     if (!(y > -1e12 && y < 1e12)) return;
@@ -163,7 +174,7 @@ class RidgeAr {
 
   double ridge_;
   std::size_t every_;
-  std::size_t learnt_ = 0;
+  std::size_t learnt_;  // counts from its turn
   double count_ = 0.0;
   std::array<std::array<double, kCount>, kCount> squares_{};
   std::array<double, kCount> products_{};

@@ -51,15 +51,18 @@ class HorizonForecaster {
   static constexpr std::size_t kSlow = kCandidates;
   static constexpr std::size_t kSources = kCandidates + 1;
 
-  explicit HorizonForecaster(std::size_t horizon, GuardRule rule = GuardRule::kBlend)
+  /// What is not done at each bin is done at those that `turn` picks, so that many series take turns.
+  explicit HorizonForecaster(std::size_t horizon, GuardRule rule = GuardRule::kBlend, std::size_t turn = 0)
       : horizon_{horizon},
         rule_{rule},
+        turn_{turn},
         stride_{std::max<std::size_t>(1, horizon / 20)},
+        refresh_{std::min<std::size_t>(horizon, 8)},
         keep_{exact_exp(-0.6931471805599453 / (300.0 + static_cast<double>(horizon)))},
         coverage_keep_{exact_exp(-0.6931471805599453 / (200.0 + 3.0 * static_cast<double>(horizon)))},
         most_{1.0 / (1.0 - keep_)},
         shift_step_{0.05 / (1.0 + static_cast<double>(horizon))},
-        ridge_{horizon},
+        ridge_{horizon, turn},
         tail_{horizon},
         pending_(horizon),
         tails_(kSources, Tail{horizon}) {}
@@ -76,7 +79,7 @@ class HorizonForecaster {
 
   /// Learns from a forecast that is due and what came.
   void settle(const Pending& made, double actual) noexcept {
-    const bool is_sampled = completed_ % stride_ == 0;
+    const bool is_sampled = (completed_ + turn_) % stride_ == 0;
     ++completed_;
     for (std::size_t k = 0; k < kSources; ++k) {
       if (k == index_of(Candidate::kNet) && !made.has_net) continue;
@@ -97,7 +100,8 @@ class HorizonForecaster {
     }
     miss_ = keep_ * miss_ + (1.0 - keep_) * std::abs(actual - static_cast<double>(made.guard[0]));
     miss_weight_ = keep_ * miss_weight_ + (1.0 - keep_);
-    shift_ += shift_step_ * (miss_ / miss_weight_) * ((actual > static_cast<double>(made.guard[1]) ? 1.0 : 0.0) - 0.1);
+    shift_ +=
+        shift_step_ * (miss_ / miss_weight_) * ((actual > static_cast<double>(made.guard[1]) ? 1.0 : 0.0) - kAimedMiss);
     tail_.push(actual, static_cast<double>(made.guard[1]), static_cast<double>(made.guard[2]));
     const Regressors& x = made.regressors;
     if (x.unit > 0.0) ridge_.learn(x.values, (actual - x.level) / x.unit);
@@ -115,7 +119,7 @@ class HorizonForecaster {
     set_point(made, Candidate::kLast, history.last());
     set_point(made, Candidate::kEwma, history.level());
     set_point(made, Candidate::kKalman, bank.best());
-    set_point(made, Candidate::kRidgeAr, x.level + x.unit * ridge_.predict(x.values));
+    set_point(made, Candidate::kRidgeAr, std::clamp(x.level + x.unit * ridge_.predict(x.values), x.low, x.high));
     set_point(made, static_cast<Candidate>(kSlow), bank.slowest());
     if (made.has_net) set_net(made, net);
     guard(made, made.has_net && may_use_net);
@@ -129,6 +133,9 @@ class HorizonForecaster {
   }
 
  private:
+  /// Half a point below the tenth that the quantile promises: what the shift learns from is as old as the horizon, and
+  /// load that rises meanwhile is met too low.
+  static constexpr double kAimedMiss = 0.095;
   /// What a source weighs before any loss is known: the two extremes of memory have to earn their part.
   static constexpr std::array<double, kSources> kPriors{0.05, 1.0, 1.0, 1.0, 1.0, 0.3};
 
@@ -179,11 +186,14 @@ class HorizonForecaster {
                 std::max(tails_[k].above(q90), records_[k].completed < 100 ? static_cast<double>(net[2]) : 0.0));
   }
 
-  void guard(Pending& made, bool may_use_net) const noexcept;
+  void guard(Pending& made, bool may_use_net) noexcept;
+  void weigh(bool has_net) noexcept;
 
   std::size_t horizon_;
   GuardRule rule_;
+  std::size_t turn_;
   std::size_t stride_;
+  std::size_t refresh_;
   double keep_;
   double coverage_keep_;
   double most_;
@@ -198,9 +208,13 @@ class HorizonForecaster {
   double miss_weight_ = 0.0;
   double shift_ = 0.0;
   std::uint64_t completed_ = 0;
+  std::array<std::array<double, kSources>, kQuantileCount> weights_{};  ///< As they were when last weighed.
+  std::uint64_t weights_age_ = 0;
+  bool weights_have_net_ = false;
+  bool has_weights_ = false;
 };
 
-inline void HorizonForecaster::guard(Pending& made, bool may_use_net) const noexcept {
+inline void HorizonForecaster::guard(Pending& made, bool may_use_net) noexcept {
   constexpr std::size_t kEwma = index_of(Candidate::kEwma);
   constexpr std::size_t kNet = index_of(Candidate::kNet);
   const Quantiles& ewma = made.candidates[kEwma];
@@ -213,10 +227,26 @@ inline void HorizonForecaster::guard(Pending& made, bool may_use_net) const noex
   const bool is_alarmed = net_coverage < 0.8 || net_coverage > 0.98;
   const bool has_net = may_use_net && !is_alarmed && records_[kNet].completed >= kWarmUp;
   made.is_net_used = has_net;
+  if ((weights_age_++ + turn_) % refresh_ == 0 || !has_weights_ || has_net != weights_have_net_) weigh(has_net);
+  std::array<double, kQuantileCount> mixed{};
+  for (std::size_t i = 0; i < kQuantileCount; ++i) {
+    for (std::size_t k = 0; k < kSources; ++k) {
+      mixed[i] += weights_[i][k] * static_cast<double>(made.candidates[k][i]);
+    }
+  }
+  const double q90 = mixed[1] + shift_;
+  made.guard = ordered(mixed[0], q90, tail_.above(std::max(q90, mixed[0])));
+}
+
+/// Each source's part of each quantile.
+inline void HorizonForecaster::weigh(bool has_net) noexcept {
+  constexpr std::size_t kEwma = index_of(Candidate::kEwma);
+  constexpr std::size_t kNet = index_of(Candidate::kNet);
+  weights_have_net_ = has_net;
+  has_weights_ = true;
   const double independent =
       std::max(1.0, std::min(static_cast<double>(completed_), most_) / static_cast<double>(horizon_));
   const double steepness = 3.0 * std::sqrt(independent);
-  std::array<double, kQuantileCount> mixed{};
   for (std::size_t i = 0; i < kQuantileCount; ++i) {
     std::array<double, kSources> losses{};
     std::size_t least = kEwma;
@@ -224,24 +254,20 @@ inline void HorizonForecaster::guard(Pending& made, bool may_use_net) const noex
       losses[k] = loss(k, i);
       if ((k != kNet || has_net) && losses[k] < losses[least]) least = k;
     }
+    weights_[i].fill(0.0);
     if (rule_ == GuardRule::kPick || !(losses[least] > 0.0)) {
-      mixed[i] = static_cast<double>(made.candidates[least][i]);
+      weights_[i][least] = 1.0;
       continue;
     }
     double sum = 0.0;
-    double weights = 0.0;
     for (std::size_t k = 0; k < kSources; ++k) {
-      if (k == kNet && !has_net) continue;
       const double behind = steepness * (losses[k] / losses[least] - 1.0);
-      if (behind > 30.0) continue;
-      const double weight = kPriors[k] * exact_exp(-behind);
-      weights += weight;
-      sum += weight * static_cast<double>(made.candidates[k][i]);
+      if ((k == kNet && !has_net) || behind > 30.0) continue;
+      weights_[i][k] = kPriors[k] * exact_exp(-behind);
+      sum += weights_[i][k];
     }
-    mixed[i] = sum / weights;
+    for (double& weight : weights_[i]) weight /= sum;
   }
-  const double q90 = mixed[1] + shift_;
-  made.guard = ordered(mixed[0], q90, tail_.above(std::max(q90, mixed[0])));
 }
 
 }  // namespace zeta::forecast

@@ -43,7 +43,7 @@ class LoadForecaster {
         net_out_(config.models * kTargets * kOutputs, 0.0F) {
     rows_.reserve(config.models * kTargets);
     for (std::size_t i = 0; i < config.models * kTargets; ++i) {
-      rows_.emplace_back(config.bin_s, config.horizon_bins, config.rule);
+      rows_.emplace_back(config.bin_s, config.horizon_bins, config.rule, i);
     }
   }
 

@@ -52,13 +52,14 @@ class WindowSums {
 class SeriesForecaster {
  public:
   /// Horizons in bins, 1 or more of 1 to 100,000. Throws std::invalid_argument otherwise.
-  SeriesForecaster(double bin_s, std::span<const std::size_t> horizons, GuardRule rule = GuardRule::kBlend)
+  SeriesForecaster(double bin_s, std::span<const std::size_t> horizons, GuardRule rule = GuardRule::kBlend,
+                   std::size_t turn = 0)
       : history_{bin_s}, sums_{longest_of(horizons)} {
     horizons_.reserve(horizons.size());
     for (const std::size_t bins : horizons) {
       const auto* found = std::find(kHorizonBins.begin(), kHorizonBins.end(), bins);
       net_slots_.push_back(static_cast<std::size_t>(found - kHorizonBins.begin()));
-      horizons_.emplace_back(bins, rule);
+      horizons_.emplace_back(bins, rule, turn + 3 * horizons_.size());
     }
   }
 
