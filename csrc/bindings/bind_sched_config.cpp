@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::array<const char*, 2> kOrderNames{"edf", "fifo"};
 constexpr std::array<const char*, 3> kAdmissionNames{"queue", "reject", "downgrade"};
+constexpr std::array<const char*, 2> kCollationNames{"gain", "exhaustive"};
 
 template <class Enum>
 constexpr std::size_t index(Enum value) noexcept {
@@ -86,7 +87,8 @@ void bind_sched_config(py::module_& module) {
                       std::uint32_t max_running, std::uint32_t max_tenants, std::uint32_t max_replicas,
                       std::uint32_t bands, double promise_ms, double promise_take_cap, double lower_band_share,
                       double max_hold_ms, double hold_quality_gap, double tenant_quantum_ms, double eta_quantile_factor,
-                      std::vector<double> tenant_weights, const std::optional<score::Weights>& weights) {
+                      std::vector<double> tenant_weights, const std::optional<score::Weights>& weights,
+                      const std::string& collation, double collation_max_wait_ms) {
             SchedulerConfig config;
             config.order = order_from(order);
             config.admission = admission_from(admission);
@@ -105,6 +107,8 @@ void bind_sched_config(py::module_& module) {
             config.eta_quantile_factor = eta_quantile_factor;
             config.tenant_weights = std::move(tenant_weights);
             if (weights) config.weights = *weights;
+            config.collation.rule = static_cast<share::CollationRule>(named(kCollationNames, "collation", collation));
+            config.collation.max_wait = from_ms(collation_max_wait_ms);
             return config;
           }),
           py::kw_only(), py::arg("order") = "edf", py::arg("admission") = "queue", py::arg("share") = py::none(),
@@ -116,7 +120,9 @@ void bind_sched_config(py::module_& module) {
           py::arg("hold_quality_gap") = defaults.hold_quality_gap,
           py::arg("tenant_quantum_ms") = to_ms(defaults.tenant_quantum),
           py::arg("eta_quantile_factor") = defaults.eta_quantile_factor,
-          py::arg("tenant_weights") = std::vector<double>{}, py::arg("weights") = py::none())
+          py::arg("tenant_weights") = std::vector<double>{}, py::arg("weights") = py::none(),
+          py::arg("collation") = kCollationNames.at(index(defaults.collation.rule)),
+          py::arg("collation_max_wait_ms") = to_ms(defaults.collation.max_wait))
       .def_property_readonly("order", [](const SchedulerConfig& c) { return kOrderNames.at(index(c.order)); })
       .def_property_readonly("admission",
                              [](const SchedulerConfig& c) { return kAdmissionNames.at(index(c.admission)); })
@@ -135,14 +141,22 @@ void bind_sched_config(py::module_& module) {
       .def_readonly("eta_quantile_factor", &SchedulerConfig::eta_quantile_factor)
       .def_readonly("tenant_weights", &SchedulerConfig::tenant_weights)
       .def_readonly("weights", &SchedulerConfig::weights)
+      .def_property_readonly("collation",
+                             [](const SchedulerConfig& c) { return kCollationNames.at(index(c.collation.rule)); })
+      .def_property_readonly("collation_max_wait_ms",
+                             [](const SchedulerConfig& c) { return to_ms(c.collation.max_wait); })
       .def(
           "add_device",
-          [](SchedulerConfig& config, bool is_shared, double prefill_budget) {
-            config.devices.push_back({is_shared, prefill_budget});
+          [](SchedulerConfig& config, bool is_shared, double prefill_budget, bool is_swapped, double swap_s,
+             bool awaits_load) {
+            config.devices.push_back(
+                {is_shared, prefill_budget, is_swapped, duration_from_seconds(swap_s), awaits_load});
             return config.devices.size() - 1;
           },
           py::kw_only(), py::arg("is_shared") = device_defaults.is_shared,
-          py::arg("prefill_budget") = device_defaults.prefill_budget)
+          py::arg("prefill_budget") = device_defaults.prefill_budget,
+          py::arg("is_swapped") = device_defaults.is_swapped, py::arg("swap_s") = to_seconds(device_defaults.swap_cost),
+          py::arg("awaits_load") = device_defaults.awaits_load)
       .def(
           "add_model",
           [](SchedulerConfig& config, double quality, const ServiceModel& service, std::uint8_t device,
@@ -169,7 +183,9 @@ void bind_sched_config(py::module_& module) {
           [](const SchedulerConfig& c) {
             py::list rows;
             for (const sched::DeviceConfig& d : c.devices) {
-              rows.append(py::dict(py::arg("is_shared") = d.is_shared, py::arg("prefill_budget") = d.prefill_budget));
+              rows.append(py::dict(py::arg("is_shared") = d.is_shared, py::arg("prefill_budget") = d.prefill_budget,
+                                   py::arg("is_swapped") = d.is_swapped, py::arg("swap_s") = to_seconds(d.swap_cost),
+                                   py::arg("awaits_load") = d.awaits_load));
             }
             return rows;
           })

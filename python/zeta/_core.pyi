@@ -674,9 +674,17 @@ class SchedulerConfig:
         eta_quantile_factor: typing.SupportsFloat | typing.SupportsIndex = 1.5,
         tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = [],
         weights: SuitabilityWeights | None = None,
+        collation: str = "gain",
+        collation_max_wait_ms: typing.SupportsFloat | typing.SupportsIndex = 300000.0,
     ) -> None: ...
     def add_device(
-        self, *, is_shared: bool = True, prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 1.3
+        self,
+        *,
+        is_shared: bool = True,
+        prefill_budget: typing.SupportsFloat | typing.SupportsIndex = 1.3,
+        is_swapped: bool = False,
+        swap_s: typing.SupportsFloat | typing.SupportsIndex = 10.0,
+        awaits_load: bool = False,
     ) -> int: ...
     def add_model(
         self,
@@ -700,6 +708,10 @@ class SchedulerConfig:
     def admission(self) -> str: ...
     @property
     def bands(self) -> int: ...
+    @property
+    def collation(self) -> str: ...
+    @property
+    def collation_max_wait_ms(self) -> float: ...
     @property
     def devices(self) -> list: ...
     @property

@@ -51,7 +51,15 @@ def test_models_replicas_and_devices_have_the_same_defaults_in_the_core() -> Non
     core.add_model(quality=0.5, service=_core.ServiceModel(**dataclasses.asdict(SERVICE)), device=0)
     core.add_replica(model=0)
     device, model, replica = Device("d"), Model("m", 0.5), Replica("r")
-    assert core.devices == [{"is_shared": True, "prefill_budget": device.prefill_budget}]
+    assert core.devices == [
+        {
+            "is_shared": True,
+            "prefill_budget": device.prefill_budget,
+            "is_swapped": False,
+            "swap_s": device.swap_s,
+            "awaits_load": False,
+        }
+    ]
     assert core.models[0]["tpot_slo_ms"] == model.tpot_slo_ms
     assert core.models[0]["mean_output_tokens"] == model.mean_output_tokens
     assert core.replicas == [
@@ -85,6 +93,8 @@ def test_every_scheduler_setting_reaches_the_core() -> None:
         share_step=0.75,
         share_hysteresis=0.001,
         boost_share=0.9,
+        collation="exhaustive",
+        collation_max_wait_ms=90_000.0,
         weights=Weights(quality=2.0, cost=0.25, deadline=3.0, affinity=0.125),
     )
     native, _ = native_config(dataclasses.replace(one_model(), scheduler=changed))
@@ -157,6 +167,14 @@ def test_weights_that_do_not_fit_their_device_are_refused_by_name() -> None:
     swapped = dataclasses.replace(fleet, devices=(Device("gpu0", kind="h200-sxm-141gb", colocation="swap"),))
     native, _ = native_config(swapped)
     assert min(replica["kv_tokens"] for replica in native.replicas) > 100_000
+
+
+def test_a_swap_device_says_what_a_change_costs_and_whether_loads_are_confirmed() -> None:
+    models = tuple(Model(name, 0.5, device="gpu0", replicas=(Replica(f"{name}-0"),)) for name in "ab")
+    fleet = Config(models=models, devices=(Device("gpu0", colocation="swap", swap_s=35.0),))
+    for awaits in (False, True):
+        (device,) = native_config(fleet, awaits_loads=awaits)[0].devices
+        assert (device["is_swapped"], device["swap_s"], device["awaits_load"]) == (True, 35.0, awaits)
 
 
 def test_tenant_weights_follow_the_nameless_tenant() -> None:

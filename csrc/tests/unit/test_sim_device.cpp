@@ -130,6 +130,28 @@ TEST_CASE("sim device: swap runs one model at a time and pays for the change") {
   CHECK(device.swaps() == 1);
 }
 
+TEST_CASE("sim device: one that obeys changes its resident model only when told, and says once when it is loaded") {
+  DeviceConfig config;
+  config.colocation = Colocation::swap;
+  Device device{config};
+  device.add_engine(engine_of(), EngineSetup{at_ns(0), 5us, 2us});
+  device.add_engine(engine_of(), EngineSetup{at_ns(0), 7us, 3us});
+  device.obey();
+  Log log;
+  REQUIRE(device.enqueue(1, EngineRequest{1, 10, 10, 0}, at_ns(0)));
+  drain(device, log);
+  CHECK(device.swaps() == 0);
+  CHECK(log.done[1] == kNever);
+  device.bring_in(1, at_ns(100));
+  CHECK_FALSE(device.take_loaded());
+  device.advance_to(at_ns(100 + 2'000 + 7'000), log);
+  CHECK(device.take_loaded() == 1);
+  CHECK_FALSE(device.take_loaded());
+  drain(device, log);
+  CHECK(log.done[1] == at_ns(100 + 9'000 + 10'000));
+  CHECK(device.swaps() == 1);
+}
+
 TEST_CASE("sim device: a resident model that never runs dry is swapped out after its residency") {
   DeviceConfig config;
   config.colocation = Colocation::swap;

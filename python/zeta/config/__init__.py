@@ -6,6 +6,7 @@ from zeta.config._convert import from_mapping
 from zeta.config._load import ENV_PREFIX, load, loads
 from zeta.config._schema import (
     ADMISSIONS,
+    COLLATIONS,
     COLOCATIONS,
     ENGINES,
     MAX_DEVICES,
@@ -14,6 +15,7 @@ from zeta.config._schema import (
     ORDERS,
     POLICIES,
     Admission,
+    Collation,
     Colocation,
     Config,
     Device,
@@ -30,6 +32,7 @@ from zeta.config._schema import (
 
 __all__ = [
     "ADMISSIONS",
+    "COLLATIONS",
     "COLOCATIONS",
     "ENGINES",
     "ENV_PREFIX",
@@ -39,6 +42,7 @@ __all__ = [
     "ORDERS",
     "POLICIES",
     "Admission",
+    "Collation",
     "Colocation",
     "Config",
     "Device",

@@ -20,6 +20,7 @@ from zeta.errors import ConfigError
 
 __all__ = [
     "ADMISSIONS",
+    "COLLATIONS",
     "COLOCATIONS",
     "ENGINES",
     "MAX_DEVICES",
@@ -28,6 +29,7 @@ __all__ = [
     "ORDERS",
     "POLICIES",
     "Admission",
+    "Collation",
     "Colocation",
     "Config",
     "Device",
@@ -47,12 +49,14 @@ Order = Literal["edf", "fifo"]
 Admission = Literal["queue", "reject", "downgrade"]
 Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "tgi", "openai", "sim"]
 Colocation = Literal["timeslice", "mps", "exclusive", "swap"]
+Collation = Literal["gain", "exhaustive"]
 
 POLICIES: tuple[Policy, ...] = typing.get_args(Policy)
 ORDERS: tuple[Order, ...] = typing.get_args(Order)
 ADMISSIONS: tuple[Admission, ...] = typing.get_args(Admission)
 ENGINES: tuple[Engine, ...] = typing.get_args(Engine)
 COLOCATIONS: tuple[Colocation, ...] = typing.get_args(Colocation)
+COLLATIONS: tuple[Collation, ...] = typing.get_args(Collation)
 
 # The core's fixed sizes (core/types.hpp): one bit per model in a 32-bit set, ids of 8 and 16 bits.
 MAX_MODELS = 32
@@ -140,6 +144,10 @@ class Scheduler(_Checked):
     share_step: float = knob(0.25, "most that a share moves in one tick", unit="share", low=0.25, high=1)
     share_hysteresis: float = knob(0.005, "smaller moves are not worth a change", unit="share", low=0, high=0.005)
     boost_share: float = knob(0.2, "what policy 'boost' adds to the most backed-up model", unit="share", low=0, high=1)
+    collation: Collation = knob("gain", "on a swap device: leave the resident model where another serves more in time")
+    collation_max_wait_ms: float = knob(
+        300_000.0, "on a swap device: room for three changes of 50 s, drains, and as much work", unit="ms", low=1
+    )
     weights: Weights = knob(Weights(), "what suitability is made of; docs/scoring.md")
 
 

@@ -95,7 +95,7 @@ def resolve(
 
 
 def native_config(
-    config: Config, *, service_models: Mapping[str, ServiceModel] | None = None
+    config: Config, *, service_models: Mapping[str, ServiceModel] | None = None, awaits_loads: bool = False
 ) -> tuple[SchedulerConfig, Names]:
     """What the core is built from, and what its numbers are called.
 
@@ -108,6 +108,8 @@ def native_config(
         With at least one model; replicas can join later.
     service_models : mapping of str to ServiceModel, optional
         Predicted engine times by the model's name, for those whose prior is not to be used.
+    awaits_loads : bool, default False
+        Whether somebody confirms each load on a ``swap`` device. False: a model's first request loads it there.
 
     Returns
     -------
@@ -141,8 +143,10 @@ def native_config(
         eta_quantile_factor=settings.eta_quantile_factor,
         tenant_weights=[1.0, *(tenant.weight for tenant in config.tenants)],
         weights=SuitabilityWeights(**dataclasses.asdict(settings.weights)),
+        collation=settings.collation,
+        collation_max_wait_ms=settings.collation_max_wait_ms,
     )
-    numbers = _add_devices(native, config)
+    numbers = _add_devices(native, config, awaits_loads)
     replicas = []
     for model_number, model in enumerate(config.models):
         native.add_model(
@@ -186,7 +190,7 @@ def _share_config(settings: Scheduler) -> SharePolicyConfig:
     )
 
 
-def _add_devices(native: SchedulerConfig, config: Config) -> dict[str, int]:
+def _add_devices(native: SchedulerConfig, config: Config, awaits_loads: bool) -> dict[str, int]:
     """Adds the devices in the order of the models that use them; the number of each model's device."""
     devices = {device.name: device for device in config.devices}
     shared: dict[str, int] = {}
@@ -198,6 +202,12 @@ def _add_devices(native: SchedulerConfig, config: Config) -> dict[str, int]:
         elif device.name in shared:
             numbers[model.name] = shared[device.name]
         else:
-            number = native.add_device(is_shared=True, prefill_budget=device.prefill_budget)
+            number = native.add_device(
+                is_shared=True,
+                prefill_budget=device.prefill_budget,
+                is_swapped=device.colocation == "swap",
+                swap_s=device.swap_s,
+                awaits_load=awaits_loads,
+            )
             numbers[model.name] = shared[device.name] = number
     return numbers

@@ -107,7 +107,7 @@ def build_fleet(config: Config) -> SimulatedFleet:
 
 def scheduler_config(config: Config) -> SchedulerConfig:
     """The core's configuration of `config`, with its priors."""
-    return native_config(config)[0]
+    return native_config(config, awaits_loads=True)[0]
 
 
 def _device_and_table(number: int, model: Model, devices: dict[str, Device]) -> tuple[Device, StepTable]:

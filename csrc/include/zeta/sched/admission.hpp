@@ -110,7 +110,8 @@ inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) no
 }
 
 /// When a request with this latest start could begin on `id`: the backlog that goes before it on the device, at the
-/// part of the device that decoding leaves free. Without contention, the model's own backlog over its replicas.
+/// part of the device that decoding leaves free, and loading the model where another is resident. Without contention,
+/// the model's own backlog over its replicas.
 [[nodiscard]] inline Estimate estimate_start(const Fleet& fleet, const SchedulerConfig& config, ModelId id,
                                              Instant latest_start) noexcept {
   const Device& device = fleet.device_of(id);
@@ -122,6 +123,7 @@ inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) no
   if (device.config.is_shared) {
     for (const ModelId other : device.models) wait_s += ahead(fleet[other]);
     wait_s += to_seconds(device.prefill_in_flight);
+    if (device.config.is_swapped && !fleet.granted().contains(id)) wait_s += to_seconds(device.config.swap_cost);
   } else {
     const Model& model = fleet[id];
     wait_s = model.replicas.empty() ? 0.0 : ahead(model) / static_cast<double>(model.replicas.size());

@@ -44,6 +44,9 @@ inline bool apply_event(Scheduler& scheduler, EventRecord& event) noexcept {
     case EventKind::remove_replica:
       scheduler.remove_replica(event.replica, event.now);
       return true;
+    case EventKind::loaded:
+      scheduler.loaded(event.device, event.model, event.now);
+      return true;
     case EventKind::feedback:
       return scheduler.feedback(event.ticket, event.quality);
   }

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "zeta/sched/admission.hpp"
 #include "zeta/sched/fleet.hpp"
 #include "zeta/sched/timers.hpp"
 #include "zeta/sched/waiting_room.hpp"
+#include "zeta/share/due_counts.hpp"
 
 namespace zeta::sched {
 
@@ -14,10 +16,24 @@ namespace zeta::sched {
 class Backlog {
  public:
   Backlog(const SchedulerConfig& config, Slab& slab, Fleet& fleet, Timers& timers)
-      : config_{config}, slab_{slab}, fleet_{fleet}, timers_{timers}, room_{config, slab} {}
+      : config_{config},
+        slab_{slab},
+        fleet_{fleet},
+        timers_{timers},
+        room_{config, slab, collated_models(config, fleet)},
+        due_(collated_models(config, fleet).empty() ? 0 : fleet.model_count()) {}
 
   [[nodiscard]] WaitingRoom& room() noexcept { return room_; }
   [[nodiscard]] const WaitingRoom& room() const noexcept { return room_; }
+
+  /// Whether some device holds one model at a time, chosen here.
+  [[nodiscard]] bool collates() const noexcept { return !due_.empty(); }
+  /// The models that a request waits for, where each of them may have to be loaded first; else none.
+  [[nodiscard]] ModelMask collated(const Slot& s) const noexcept {
+    return (s.waits_for & ~fleet_.swapped()).empty() ? s.waits_for : ModelMask{};
+  }
+  /// When those that wait for such a model have to start.
+  [[nodiscard]] const share::DueCounts& due(ModelId model) const noexcept { return due_[index_of(model)]; }
 
   /// Fetches where a request stands in the ordered queues and among the timers.
   [[gnu::always_inline]] void expect(SlotIndex slot) const noexcept {
@@ -69,11 +85,17 @@ class Backlog {
   }
 
  private:
+  static ModelMask collated_models(const SchedulerConfig& config, const Fleet& fleet) noexcept {
+    return config.order == Order::fifo ? ModelMask{} : fleet.swapped();
+  }
+
   void add_demand(Slot& s, Instant now) noexcept {
     Model& model = fleet_[s.demand_model];
     fleet_.device_of(s.demand_model).waiting_sizes.add(s.work);
     s.demand_bin = model.demand.add(s.latest_start, s.arrival + config_.promise, s.work, now);
     ++model.waiting;
+    if (!collates()) return;
+    for_each_model(collated(s), [&](ModelId id) { due_[index_of(id)].add(s.latest_start, s.arrival, now); });
   }
 
   void drop_demand(const Slot& s, Instant now) noexcept {
@@ -81,6 +103,8 @@ class Backlog {
     fleet_.device_of(s.demand_model).waiting_sizes.remove(s.work);
     model.demand.remove(s.demand_bin, s.arrival + config_.promise, s.work, now);
     --model.waiting;
+    if (!collates()) return;
+    for_each_model(collated(s), [&](ModelId id) { due_[index_of(id)].remove(s.latest_start, s.arrival, now); });
   }
 
   const SchedulerConfig& config_;
@@ -88,6 +112,7 @@ class Backlog {
   Fleet& fleet_;
   Timers& timers_;
   WaitingRoom room_;
+  std::vector<share::DueCounts> due_;  ///< By model; empty where nothing is collated.
 };
 
 }  // namespace zeta::sched

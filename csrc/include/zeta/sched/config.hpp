@@ -10,6 +10,7 @@
 #include "zeta/core/types.hpp"
 #include "zeta/score/suitability.hpp"
 #include "zeta/share/policy.hpp"
+#include "zeta/share/residency.hpp"
 
 namespace zeta::sched {
 
@@ -46,12 +47,18 @@ struct DeviceConfig {
   /// Predicted prefill GPU-seconds that may be in flight and not yet at their first token, as a part of the TPOT SLO
   /// that decode steps leave free. One request may always be in flight.
   double prefill_budget = 1.3;
+  /// One model at a time is resident; which one is decided here (collation.hpp) unless the order is fifo.
+  bool is_swapped = false;
+  Duration swap_cost{10'000'000'000};  ///< Until another model has been loaded.
+  /// Whether takes wait until somebody confirms that a model has been loaded. False: its first request loads it.
+  bool awaits_load = false;
 };
 
 struct SchedulerConfig {
   Order order = Order::edf;
   AdmissionRule admission = AdmissionRule::queue;
   share::PolicyConfig share;
+  share::CollationConfig collation;
   std::uint32_t max_queued = 100'000;
   std::uint32_t max_running = 16'384;
   std::uint32_t max_tenants = 256;

@@ -22,6 +22,7 @@ enum class EventKind : std::uint8_t {
   drain_replica,
   remove_replica,
   feedback,
+  loaded,  ///< A device holds another model, or nothing.
 };
 
 /// One input, as it was applied.
@@ -30,6 +31,7 @@ struct EventRecord {
   bool in_batch = false;  ///< Placements wait for the next `settle`.
   bool requeue = false;
   std::uint8_t channel = 0;
+  DeviceId device{0};
   Outcome outcome = Outcome::completed;
   std::uint32_t output_tokens = 0;
   Instant now{};

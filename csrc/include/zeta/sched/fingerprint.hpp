@@ -19,7 +19,9 @@ enum class Step : std::uint8_t {
   cancel,
   expire,
   widen,
-  presume
+  presume,
+  swap,
+  loaded
 };
 
 /// One number for everything that a scheduler did, in order: two runs are equal, bit for bit, if theirs are. One owner.

@@ -70,7 +70,10 @@ class Fleet {
       model.replicas.reserve(replicas_.size());
       models_.push_back(std::move(model));
     }
-    for (std::size_t d = 0; d < config.devices.size(); ++d) devices_.push_back(make_device(config, d));
+    for (std::size_t d = 0; d < config.devices.size(); ++d) {
+      devices_.push_back(make_device(config, d));
+      if (config.devices[d].is_swapped) swapped_ = swapped_ | devices_.back().shares.members();
+    }
     for (const ReplicaConfig& replica : config.replicas) (void)add_replica(replica);
   }
 
@@ -92,6 +95,16 @@ class Fleet {
   [[nodiscard]] ModelMask served() const noexcept { return served_; }
   /// Every model that can take a request now: a free place in a window, budget left on its device.
   [[nodiscard]] ModelMask open() const noexcept { return open_; }
+  /// Every model of a device that holds one at a time.
+  [[nodiscard]] ModelMask swapped() const noexcept { return swapped_; }
+  /// Every model that may take, were there room: all but those of a device that does not hold them now.
+  [[nodiscard]] ModelMask granted() const noexcept { return granted_; }
+  /// Of a device's models, only these may take from now on.
+  void grant(std::size_t device_index, ModelMask models) noexcept {
+    const Device& device = devices_[device_index];
+    granted_ = (granted_ & ~device.shares.members()) | models;
+    refresh_device(device.models.front());
+  }
   /// A free replica number is taken; kNoReplica when all are in use.
   [[nodiscard]] ReplicaId add_replica(const ReplicaConfig& config) noexcept {
     for (std::size_t i = 0; i < replicas_.size(); ++i) {
@@ -268,7 +281,9 @@ class Fleet {
       return;
     }
     const bool has_budget = device_has_budget(device);
-    for (const ModelId id : device.models) set_open(id, has_budget && (*this)[id].open_replicas > 0);
+    for (const ModelId id : device.models) {
+      set_open(id, has_budget && granted_.contains(id) && (*this)[id].open_replicas > 0);
+    }
   }
 
   void set_open(ModelId id, bool is_open) noexcept {
@@ -318,6 +333,8 @@ class Fleet {
   std::array<std::uint64_t, kMaxModels> largest_kv_{};
   ModelMask served_;
   ModelMask open_;
+  ModelMask swapped_;
+  ModelMask granted_{~0U};
 };
 
 }  // namespace zeta::sched

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "zeta/sched/allocation.hpp"
 #include "zeta/sched/arrival.hpp"
 #include "zeta/sched/backlog.hpp"
+#include "zeta/sched/collation.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/endings.hpp"
 #include "zeta/sched/fingerprint.hpp"
@@ -47,7 +49,8 @@ class Scheduler {
         backlog_{config_, slab_, fleet_, timers_},
         in_flight_{slab_, fleet_, timers_},
         endings_{slab_, ledger_},
-        placer_{config_, slab_, fleet_, backlog_, in_flight_, ledger_, fingerprint_} {}
+        placer_{config_, slab_, fleet_, backlog_, in_flight_, ledger_, fingerprint_},
+        collation_{config_, slab_, fleet_, backlog_, fingerprint_} {}
 
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -116,11 +119,17 @@ class Scheduler {
     Model& model = fleet_[s.demand_model];
     ++model.arrivals;
     model.arrived_work += s.work;
+    if (collation_.is_active()) collation_.note_arrival(s, now);
     backlog_.enter(slot, now, true);
   }
 
   /// Places until no waiting request that may be taken fits any open model.
-  void settle(Instant now) noexcept { placer_.settle(now); }
+  void settle(Instant now) noexcept {
+    if (!collation_.is_active()) return placer_.settle(now);
+    collation_.review(now);
+    placer_.settle(now);
+    collation_.note_waiting(now);
+  }
 
   // --- running -------------------------------------------------------------------------------------------------------
 
@@ -202,9 +211,9 @@ class Scheduler {
   // --- time ----------------------------------------------------------------------------------------------------------
 
   /// The earliest instant at which `advance` has something to do.
-  [[nodiscard]] Instant next_timer() const noexcept { return timers_.next(); }
+  [[nodiscard]] Instant next_timer() const noexcept { return std::min(timers_.next(), collation_.next_timer()); }
 
-  /// Lets everything happen that is due by `now`: expiries and ends of holds.
+  /// Lets everything happen that is due by `now`: expiries, ends of holds, reviews of who is resident.
   void advance(Instant now) noexcept {
     for (SlotIndex slot = timers_.take_due(now); slot != kNull; slot = timers_.take_due(now)) on_timer(slot, now);
     settle(now);
@@ -257,6 +266,18 @@ class Scheduler {
     settle(now);
   }
 
+  // --- devices that hold one model at a time -------------------------------------------------------------------------
+
+  /// The next change of a resident model to carry out; nothing of the device runs, and nothing is placed there before
+  /// `loaded` (where the device awaits it). Each is told once.
+  [[nodiscard]] std::optional<SwapCommand> next_swap() noexcept { return collation_.next_command(); }
+
+  /// The device now holds `resident`, as commanded or not; kNoModel: nothing, as after a load that failed.
+  void loaded(DeviceId device, ModelId resident, Instant now) noexcept {
+    collation_.loaded(device, resident, now);
+    settle(now);
+  }
+
   // --- questions -----------------------------------------------------------------------------------------------------
 
   [[nodiscard]] std::optional<Outcome> outcome(Ticket ticket) const noexcept {
@@ -293,6 +314,9 @@ class Scheduler {
     const SlotIndex slot = find_idle_capacity();
     return slot == kNull ? std::nullopt : std::optional{slab_[slot].ticket.value()};
   }
+
+  /// For checks: a request that is held for a model longer than collation allows.
+  [[nodiscard]] SlotIndex find_overheld(Instant now) const noexcept { return collation_.find_overheld(now); }
 
   /// For doing a recorded run again: submissions bring their recorded tickets.
   void stop_recycling_tickets() noexcept { slab_.stop_recycling(); }
@@ -392,6 +416,7 @@ class Scheduler {
   Endings endings_;
   Fingerprint fingerprint_;
   Placer placer_;
+  Collation collation_;
   Crowd crowd_;
   std::atomic<std::uint64_t> sequence_{0};
 };

@@ -46,13 +46,16 @@ class WaitingRoom {
   static constexpr std::size_t kPassed = 32;   ///< Looked at behind a request whose tokens do not fit.
   static constexpr std::size_t kScanned = 64;  ///< Of the overflow set, per offer and tenant.
 
-  WaitingRoom(const SchedulerConfig& config, Slab& slab)
+  /// Requests that wait for `collated` models only are promised half of the longest wait of collation, if that is more.
+  WaitingRoom(const SchedulerConfig& config, Slab& slab, ModelMask collated = ModelMask{})
       : slab_{slab},
         forest_{slab.capacity()},
         is_fifo_{config.order == Order::fifo},
         bands_{std::clamp<std::uint32_t>(config.bands, 1, kMaxBands)},
         tenants_{std::max<std::uint32_t>(config.max_tenants, 1)},
+        collated_{collated},
         promise_{config.promise},
+        collated_promise_{std::max(config.promise, config.collation.max_wait / 2)},
         promise_credit_per_take_{config.promise_take_cap},
         lower_band_credit_per_take_{config.lower_band_share},
         quantum_(tenants_),
@@ -73,6 +76,20 @@ class WaitingRoom {
   [[nodiscard]] std::uint32_t size_of(TenantId tenant) const noexcept { return tenant_sizes_[index_of(tenant)]; }
   /// The models that serve a set; for the overflow set the union over its requests.
   [[nodiscard]] ModelMask set_mask(std::size_t set) const noexcept { return set_masks_[set]; }
+
+  /// The request of a set that is not empty which has waited longest.
+  [[nodiscard]] SlotIndex oldest_of(std::size_t set) const noexcept {
+    SlotIndex oldest = kNull;
+    for (std::uint8_t b = 0; b < bands_; ++b) {
+      SlotIndex slot = sets_[set].bands[b].oldest;
+      for (int looks = 0; slot != kNull && looks < kRequeuedInFront; ++looks) {
+        if (oldest == kNull || slab_[slot].arrival < slab_[oldest].arrival) oldest = slot;
+        if (slab_[slot].requeues == 0) break;  // whoever stands behind it came later
+        slot = slab_[slot].next;
+      }
+    }
+    return oldest;
+  }
 
   /// Adds a request under its `waits_for`, `latest_start` and arrival. It joins the promise list in arrival order when
   /// `arrives_now`, else (requeued, or widened after a hold) at the front, since it has waited longest of all.
@@ -175,7 +192,7 @@ class WaitingRoom {
 
   /// Whether a request has waited longer than the promise.
   [[nodiscard]] bool is_overdue(const Slot& s, Instant now) const noexcept {
-    return !is_fifo_ && s.arrival + promise_ <= now;
+    return !is_fifo_ && s.arrival + promise_of(s) <= now;
   }
 
   /// Of the requests near the fronts of a set's queues, one that `fits(slot)` where the first in order does not: by
@@ -218,6 +235,7 @@ class WaitingRoom {
 
  private:
   static constexpr double kMostCredit = 4.0;
+  static constexpr int kRequeuedInFront = 64;
   static constexpr int kMovesPerOffer = 32;  ///< Bounds the time of one offer after a long idle.
   static constexpr std::uint32_t kNoTenant = 0xFFFFFFFFU;
 
@@ -255,6 +273,10 @@ class WaitingRoom {
     }
   }
 
+  [[nodiscard]] Duration promise_of(const Slot& s) const noexcept {
+    return (s.waits_for & ~collated_).empty() ? collated_promise_ : promise_;
+  }
+
   [[nodiscard]] std::int64_t key_of(const Slot& s) const noexcept {
     return to_ns(is_fifo_ ? s.arrival : s.latest_start);
   }
@@ -285,8 +307,9 @@ class WaitingRoom {
   /// The promise's part of the takes grows with how long past it the oldest request is: a tenth of the cap at the
   /// promise, all of it at one and a half. A short overload is then spent on those that can still make it.
   [[nodiscard]] double promise_credit_per_take(const Band& band, Instant now) const noexcept {
-    const Duration past = now - (slab_[band.oldest].arrival + promise_);
-    const double ramp = 2.0 * to_seconds(past) / to_seconds(promise_);
+    const Duration promise = promise_of(slab_[band.oldest]);
+    const Duration past = now - (slab_[band.oldest].arrival + promise);
+    const double ramp = 2.0 * to_seconds(past) / to_seconds(promise);
     return promise_credit_per_take_ * std::clamp(ramp, 0.1, 1.0);
   }
 
@@ -317,7 +340,8 @@ class WaitingRoom {
 
   /// Whether the band's overdue oldest request may go before feasible ones.
   [[nodiscard]] bool may_go_ahead(const Band& band, Instant now) const noexcept {
-    return band.promise_credit >= 1.0 || (lifts_cap_ && slab_[band.oldest].arrival + lift_after_ <= now);
+    const Slot& oldest = slab_[band.oldest];
+    return band.promise_credit >= 1.0 || (lifts_cap_ && oldest.arrival + 3 * promise_of(oldest) / 2 <= now);
   }
 
   /// Requests whose latest start has passed move to the late heap, a bounded number at a time.
@@ -452,8 +476,9 @@ class WaitingRoom {
   bool is_fifo_;
   std::uint32_t bands_;
   std::uint32_t tenants_;
+  ModelMask collated_;
   Duration promise_;
-  Duration lift_after_{promise_ + promise_ / 2};
+  Duration collated_promise_;
   bool lifts_cap_ = true;
   double promise_credit_per_take_;
   double lower_band_credit_per_take_;

@@ -72,6 +72,27 @@ class Device {
   /// `swap`: the engine whose model is loaded, or being loaded.
   [[nodiscard]] std::size_t resident() const noexcept { return resident_; }
 
+  /// `swap`: from now on the owner says which engine's model is resident, with `bring_in`; the device changes nothing
+  /// by itself.
+  void obey() noexcept { is_commanded_ = true; }
+
+  /// `swap`, commanded: begins to unload the resident model and to load another. No engine has work, and none gets any
+  /// before `take_loaded` tells that it is done.
+  void bring_in(std::size_t index, Instant now) noexcept {
+    loaded_at_ = now + lanes_[resident_].setup.unload_delay + lanes_[index].setup.load_delay;
+    resident_ = index;
+    is_loading_ = true;
+    ++swaps_;
+    start_steps(now);
+  }
+
+  /// The engine whose load has ended, once.
+  [[nodiscard]] std::optional<std::size_t> take_loaded() noexcept {
+    if (!is_loading_ || now_ < loaded_at_) return std::nullopt;
+    is_loading_ = false;
+    return resident_;
+  }
+
   [[nodiscard]] std::optional<EngineHandle> enqueue(std::size_t index, const EngineRequest& request,
                                                     Instant now) noexcept {
     const auto handle = lanes_[index].engine.enqueue(request, now);
@@ -227,6 +248,10 @@ class Device {
 
   void start_resident(Instant at) noexcept {
     if (lanes_.empty() || at < loaded_at_ || is_occupied(at)) return;
+    if (is_commanded_) {
+      try_start(resident_, at);
+      return;
+    }
     Lane& present = lanes_[resident_];
     const std::size_t waiting = longest_waiting_other(at);
     const bool overstays = waiting != kNobody && at - loaded_at_ >= config_.max_residency;
@@ -286,6 +311,8 @@ class Device {
   std::size_t turn_ = 0;
   std::size_t resident_ = kNobody;
   Instant loaded_at_{};
+  bool is_commanded_ = false;
+  bool is_loading_ = false;
   std::uint64_t swaps_ = 0;
   double pace_ = 1.0;
 };

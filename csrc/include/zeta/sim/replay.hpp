@@ -90,6 +90,7 @@ class Replay {
         throw std::invalid_argument("places: a replica names a device or an engine that does not exist");
       }
     }
+    if (scheduler.order != sched::Order::fifo) take_command();
   }
 
   /// Runs until the last arrival has been submitted. Chunks must follow each other in time.
@@ -143,7 +144,8 @@ class Replay {
   [[nodiscard]] const sched::AllocationLoop& loop() const noexcept { return loop_; }
   /// Times at which a share had moved more than 2 points from where it was counted last.
   [[nodiscard]] std::uint64_t share_changes() const noexcept { return share_changes_; }
-  /// Checks that failed: idle capacity beside eligible work, or a ledger that does not add up.
+  /// Checks that failed: idle capacity beside eligible work, a hold beyond its longest, or a ledger that does not add
+  /// up.
   [[nodiscard]] std::uint64_t violations() const noexcept { return violations_; }
   [[nodiscard]] std::uint64_t swaps() const noexcept {
     std::uint64_t sum = 0;
@@ -191,13 +193,25 @@ class Replay {
     now_ = std::max(now_, until);
   }
 
+  /// The scheduler decides which model is resident; under fifo the devices decide by themselves.
+  void take_command() {
+    const sched::Fleet& fleet = scheduler_.fleet();
+    for (std::size_t d = 0; d < fleet.device_count(); ++d) {
+      if (!fleet.device(d).config.is_swapped) continue;
+      for (const ModelId model : fleet.device(d).models) {
+        for (const ReplicaId replica : fleet[model].replicas) devices_[places_[index_of(replica)].device].obey();
+      }
+    }
+  }
+
   /// Everything that happens at now_, but for arrivals.
   void step() {
-    for (Device& device : devices_) {
-      if (device.next_event() > now_) continue;
+    for (std::size_t d = 0; d < devices_.size(); ++d) {
+      if (devices_[d].next_event() > now_) continue;
       reports_.clear();
-      device.advance_to(now_, Sink{reports_});
+      devices_[d].advance_to(now_, Sink{reports_});
       for (const Reported& report : reports_) pass_on(report);
+      confirm_load(d);
       start_placed();
     }
     if (scheduler_.next_timer() <= now_) {
@@ -212,7 +226,8 @@ class Replay {
     }
     if (config_.checks_every != 0 && ++events_ % config_.checks_every == 0) {
       const bool is_idle = scheduler_.find_idle_capacity() != sched::kNull;
-      violations_ += (is_idle ? 1U : 0U) + (scheduler_.ledger().adds_up() ? 0U : 1U);
+      const bool is_overheld = scheduler_.find_overheld(now_) != sched::kNull;
+      violations_ += (is_idle ? 1U : 0U) + (is_overheld ? 1U : 0U) + (scheduler_.ledger().adds_up() ? 0U : 1U);
     }
   }
 
@@ -248,8 +263,25 @@ class Replay {
     }
   }
 
-  /// Sends what the scheduler placed to its engines.
+  /// A model has become resident: its device tells the scheduler which.
+  void confirm_load(std::size_t device) {
+    const std::optional<std::size_t> engine = devices_[device].take_loaded();
+    if (!engine) return;
+    for (std::size_t r = 0; r < places_.size(); ++r) {
+      if (places_[r].device != device || places_[r].engine != *engine) continue;
+      const ModelId model = scheduler_.fleet().replica(ReplicaId{static_cast<std::uint16_t>(r)}).model;
+      scheduler_.loaded(scheduler_.fleet()[model].config.device, model, now_);
+      return;
+    }
+  }
+
+  /// Sends what the scheduler decided to the devices: models to load, and requests to their engines.
   void start_placed() {
+    while (const std::optional<sched::SwapCommand> swap = scheduler_.next_swap()) {
+      const ReplicaPlace place = places_[index_of(scheduler_.fleet()[swap->load].replicas.front())];
+      devices_[place.device].bring_in(place.engine, now_);
+      confirm_load(place.device);  // where loading takes no time
+    }
     while (const std::optional<sched::Placement> placement = scheduler_.next_placement()) {
       const std::uint32_t number = request_of_slot_[placement->ticket.slot()];
       const ReplicaPlace place = places_[index_of(placement->replica)];
