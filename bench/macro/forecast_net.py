@@ -36,6 +36,7 @@ TASKS: tuple[tuple[str, float | None], ...] = (
     ("azure_conv_2023", None),
     ("azure_conv_2023", 10.0),
     ("mooncake_conversation_first30min", None),
+    ("servegen_requests_day3", None),
     ("servegen_requests_day3", 10.0),
     ("servegen_requests_day3", 60.0),
     ("servegen_rate_10min_days0-9", None),

@@ -95,9 +95,6 @@ class HorizonForecaster {
       if (is_sampled) record.window.push(static_cast<float>(actual - static_cast<double>(made.points[k])));
       tails_[k].push(actual, static_cast<double>(q[1]), static_cast<double>(q[2]));
     }
-    if (made.has_net && is_sampled) {
-      net_median_.push(static_cast<float>(actual - static_cast<double>(made.net_median)));
-    }
     miss_ = keep_ * miss_ + (1.0 - keep_) * std::abs(actual - static_cast<double>(made.guard[0]));
     miss_weight_ = keep_ * miss_weight_ + (1.0 - keep_);
     shift_ +=
@@ -178,11 +175,13 @@ class HorizonForecaster {
 
   void set_net(Pending& made, std::span<const float> net) noexcept {
     constexpr std::size_t k = index_of(Candidate::kNet);
-    const double q90 = static_cast<double>(net[1]) + records_[k].window.quantile(0.9);
+    // As many independent targets as stand behind the residuals, against twenty's worth of belief in the net's own.
+    const double held = static_cast<double>(records_[k].window.size() * stride_) / static_cast<double>(horizon_);
+    const double q90 = static_cast<double>(net[1]) + held / (held + 20.0) * records_[k].window.quantile(0.9);
     made.net_median = net[0];
     made.points[k] = net[1];
     made.candidates[k] =
-        ordered(static_cast<double>(net[0]) + net_median_.quantile(0.5), q90,
+        ordered(static_cast<double>(net[0]), q90,
                 std::max(tails_[k].above(q90), records_[k].completed < 100 ? static_cast<double>(net[2]) : 0.0));
   }
 
@@ -203,7 +202,6 @@ class HorizonForecaster {
   std::vector<Pending> pending_;
   std::vector<Tail> tails_;
   std::array<Record, kSources> records_{};
-  ResidualWindow net_median_;
   double miss_ = 0.0;
   double miss_weight_ = 0.0;
   double shift_ = 0.0;
