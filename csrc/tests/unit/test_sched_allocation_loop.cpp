@@ -9,6 +9,7 @@
 #include "sched_config.hpp"
 #include "zeta/core/rng.hpp"
 #include "zeta/sched/allocation_loop.hpp"
+#include "zeta/sched/forecaster_outlook.hpp"
 #include "zeta/sim/outlooks.hpp"
 
 using namespace zeta;
@@ -246,6 +247,27 @@ TEST_SUITE("sched/allocation_loop") {
     }
     CHECK(allocations() == before);
     CHECK(loop.foreseen_ticks() > 10'000);
+  }
+
+  TEST_CASE("the forecaster speaks from the first second on, is believed, and allocates nothing") {
+    sched::Scheduler scheduler{shared_device(2)};
+    AllocationLoop loop{scheduler.fleet(), {.actuation_delay = 10_s}};
+    sched::ForecasterOutlook outlook{2, kStart};
+    loop.set_outlook(&outlook);
+    Arrivals arrivals;
+    Instant now = kStart;
+    const std::uint64_t before = allocations();
+    for (int t = 0; t < 4'000; ++t, now += kTick) {
+      loop.act(scheduler, now);
+      arrivals.until(scheduler, now, 4.0);
+      while (const auto placed = scheduler.next_placement()) (void)scheduler.complete(placed->ticket, 1, now);
+      loop.tick(scheduler, now);
+      if (t == 30) CHECK(loop.expected()[0].is_known());
+    }
+    CHECK(allocations() == before);
+    CHECK(loop.is_foreseen());
+    for (const double pace : loop.expected()[0].pace) CHECK(pace == doctest::Approx(0.4).epsilon(0.05));
+    CHECK(loop.expected()[1].pace[2] == doctest::Approx(0.0));
   }
 
   TEST_CASE("plans in flight keep their order, leave repeats out and never exceed their room") {

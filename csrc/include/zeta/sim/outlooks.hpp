@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "zeta/core/rng.hpp"
+#include "zeta/sched/forecaster_outlook.hpp"
 #include "zeta/sched/outlook.hpp"
 
 namespace zeta::sim {
@@ -112,10 +113,11 @@ inline constexpr std::array<std::string_view, 9> kForecastNames{"auto", "off",  
   using Source = std::unique_ptr<sched::LoadOutlook>;
   if (name == "off") return Source{};
   if (name == "perfect") return Source{std::make_unique<KnownFuture>(models, future)};
-  if (name == "auto" || name == "ewma") return Source{std::make_unique<sched::EwmaOutlook>(models)};
+  if (name == "ewma") return Source{std::make_unique<sched::EwmaOutlook>(models)};
+  if (name == "auto") return Source{std::make_unique<sched::ForecasterOutlook>(models)};
   const auto* fault = std::find(kFaultNames.begin(), kFaultNames.end(), name);
   if (fault == kFaultNames.end()) return std::nullopt;
-  return Source{std::make_unique<FaultyOutlook>(std::make_unique<sched::EwmaOutlook>(models), models,
+  return Source{std::make_unique<FaultyOutlook>(std::make_unique<sched::ForecasterOutlook>(models), models,
                                                 static_cast<Fault>(fault - kFaultNames.begin()))};
 }
 
