@@ -160,6 +160,17 @@ py::dict load(const sim::Replay& self) {
   return answer;
 }
 
+/// What was learned of each model's engine times: (prefill, decode) factors, latest and in force.
+py::list corrections(const sim::Replay& self) {
+  py::list rows;
+  for (std::size_t m = 0; m < self.scheduler().fleet().model_count(); ++m) {
+    const sched::Model& model = self.scheduler().fleet()[ModelId{static_cast<std::uint8_t>(m)}];
+    rows.append(py::make_tuple(model.prefill.estimate(), model.prefill.in_force(), model.decode.estimate(),
+                               model.decode.in_force()));
+  }
+  return rows;
+}
+
 }  // namespace
 
 void bind_replay(py::module_& module) {
@@ -202,6 +213,8 @@ void bind_replay(py::module_& module) {
       .def("load", &load,
            "Arrays by model: arrivals and work_s let in so far, backlog_work_s waiting now (predicted GPU-seconds).")
       .def("times", &times, "Arrays by request: placed_ns, first_token_ns, last_token_ns, model (-1), outcome.")
+      .def("corrections", &corrections,
+           "By model: factor on its predicted prefill as learned and as in force, and the same of its decode steps.")
       .def("ticks", &ticks, "Arrays by tick: at_ns, and share, need, waiting, running by model.")
       .def_property_readonly("now_ns", [](const sim::Replay& self) { return to_ns(self.now()); })
       .def_property_readonly("share_changes", &sim::Replay::share_changes)

@@ -210,15 +210,39 @@ py::object explain(PyRouter& self, std::uint64_t ticket) {
   return answer;
 }
 
+py::object milliseconds(const std::optional<double>& seconds) {
+  return seconds ? py::object{py::float_(*seconds * 1e3)} : py::none();
+}
+
+py::dict percentiles_ms(const QuantileSketch& sketch) {
+  py::dict row;
+  row["p50"] = milliseconds(sketch.quantile(0.5));
+  row["p90"] = milliseconds(sketch.quantile(0.9));
+  row["p99"] = milliseconds(sketch.quantile(0.99));
+  row["seen"] = sketch.seen();
+  return row;
+}
+
+py::dict correction_row(const Correction& correction) {
+  py::dict row;
+  row["factor"] = correction.estimate();
+  row["relative_error"] = correction.relative_error();
+  row["in_force"] = correction.in_force();
+  row["changes"] = correction.changes();
+  return row;
+}
+
 py::dict stats(PyRouter& self) {
   struct ModelRow {
     double share, need, mean_output_tokens, backlog_s;
     std::uint32_t waiting, running;
+    Correction prefill, decode;
   };
   struct ReplicaRow {
     bool is_present, is_draining;
     std::uint32_t model, in_flight, window;
     std::uint64_t kv_tokens, kv_reserved;
+    route::ResponseTimes times;
   };
   std::vector<ModelRow> models(self.config.models.size());
   std::vector<ReplicaRow> replicas;
@@ -234,12 +258,15 @@ py::dict stats(PyRouter& self) {
                    model.mean_output_tokens,
                    to_seconds(model.demand.backlog()),
                    model.waiting,
-                   model.running};
+                   model.running,
+                   model.prefill,
+                   model.decode};
     }
     for (std::size_t i = 0; i < fleet.replica_slots() && i < named; ++i) {
       const auto& r = fleet.replica(ReplicaId{static_cast<std::uint16_t>(i)});
       replicas.push_back({r.is_present, r.is_draining, static_cast<std::uint32_t>(index_of(r.model)), r.in_flight,
-                          r.window.limit(), r.kv_tokens, r.kv_reserved});
+                          r.window.limit(), r.kv_tokens, r.kv_reserved,
+                          fleet.times(ReplicaId{static_cast<std::uint16_t>(i)})});
     }
     return s.ledger();
   });
@@ -257,6 +284,8 @@ py::dict stats(PyRouter& self) {
     row["running"] = models[i].running;
     row["backlog_s"] = models[i].backlog_s;
     row["mean_output_tokens"] = models[i].mean_output_tokens;
+    row["prefill"] = correction_row(models[i].prefill);
+    row["decode"] = correction_row(models[i].decode);
     by_model[self.model_names[i]] = row;
   }
   py::dict by_replica;
@@ -269,6 +298,9 @@ py::dict stats(PyRouter& self) {
     row["is_draining"] = replicas[i].is_draining;
     row["kv_tokens"] = replicas[i].kv_tokens;
     row["kv_reserved"] = replicas[i].kv_reserved;
+    row["ttft_ms"] = percentiles_ms(replicas[i].times.ttft_s);
+    row["queue_wait_ms"] = percentiles_ms(replicas[i].times.queue_wait_s);
+    row["tpot_ms"] = percentiles_ms(replicas[i].times.tpot_s);
     by_replica[self.replica_names[i]] = row;
   }
   py::dict answer;

@@ -81,48 +81,49 @@ void bind_sched_config(py::module_& module) {
 
   using sched::SchedulerConfig;
   py::class_<SchedulerConfig>(module, "SchedulerConfig", "What a core router is built from; see sched/config.hpp.")
-      .def(
-          py::init([](const std::string& order, const std::string& admission,
-                      const std::optional<share::PolicyConfig>& share, std::uint32_t max_queued,
-                      std::uint32_t max_running, std::uint32_t max_tenants, std::uint32_t max_replicas,
-                      std::uint32_t bands, double promise_ms, double promise_take_cap, double lower_band_share,
-                      double max_hold_ms, double hold_quality_gap, double tenant_quantum_ms, double eta_quantile_factor,
-                      std::vector<double> tenant_weights, const std::optional<score::Weights>& weights,
-                      const std::string& collation, double collation_max_wait_ms) {
-            SchedulerConfig config;
-            config.order = order_from(order);
-            config.admission = admission_from(admission);
-            if (share) config.share = *share;
-            config.max_queued = max_queued;
-            config.max_running = max_running;
-            config.max_tenants = max_tenants;
-            config.max_replicas = max_replicas;
-            config.bands = bands;
-            config.promise = from_ms(promise_ms);
-            config.promise_take_cap = promise_take_cap;
-            config.lower_band_share = lower_band_share;
-            config.max_hold = from_ms(max_hold_ms);
-            config.hold_quality_gap = hold_quality_gap;
-            config.tenant_quantum = from_ms(tenant_quantum_ms);
-            config.eta_quantile_factor = eta_quantile_factor;
-            config.tenant_weights = std::move(tenant_weights);
-            if (weights) config.weights = *weights;
-            config.collation.rule = static_cast<share::CollationRule>(named(kCollationNames, "collation", collation));
-            config.collation.max_wait = from_ms(collation_max_wait_ms);
-            return config;
-          }),
-          py::kw_only(), py::arg("order") = "edf", py::arg("admission") = "queue", py::arg("share") = py::none(),
-          py::arg("max_queued") = defaults.max_queued, py::arg("max_running") = defaults.max_running,
-          py::arg("max_tenants") = defaults.max_tenants, py::arg("max_replicas") = defaults.max_replicas,
-          py::arg("bands") = defaults.bands, py::arg("promise_ms") = to_ms(defaults.promise),
-          py::arg("promise_take_cap") = defaults.promise_take_cap,
-          py::arg("lower_band_share") = defaults.lower_band_share, py::arg("max_hold_ms") = to_ms(defaults.max_hold),
-          py::arg("hold_quality_gap") = defaults.hold_quality_gap,
-          py::arg("tenant_quantum_ms") = to_ms(defaults.tenant_quantum),
-          py::arg("eta_quantile_factor") = defaults.eta_quantile_factor,
-          py::arg("tenant_weights") = std::vector<double>{}, py::arg("weights") = py::none(),
-          py::arg("collation") = kCollationNames.at(index(defaults.collation.rule)),
-          py::arg("collation_max_wait_ms") = to_ms(defaults.collation.max_wait))
+      .def(py::init([](const std::string& order, const std::string& admission,
+                       const std::optional<share::PolicyConfig>& share, std::uint32_t max_queued,
+                       std::uint32_t max_running, std::uint32_t max_tenants, std::uint32_t max_replicas,
+                       std::uint32_t bands, double promise_ms, double promise_take_cap, double lower_band_share,
+                       double max_hold_ms, double hold_quality_gap, double tenant_quantum_ms,
+                       double eta_quantile_factor, bool learns_service, std::vector<double> tenant_weights,
+                       const std::optional<score::Weights>& weights, const std::string& collation,
+                       double collation_max_wait_ms) {
+             SchedulerConfig config;
+             config.order = order_from(order);
+             config.admission = admission_from(admission);
+             if (share) config.share = *share;
+             config.max_queued = max_queued;
+             config.max_running = max_running;
+             config.max_tenants = max_tenants;
+             config.max_replicas = max_replicas;
+             config.bands = bands;
+             config.promise = from_ms(promise_ms);
+             config.promise_take_cap = promise_take_cap;
+             config.lower_band_share = lower_band_share;
+             config.max_hold = from_ms(max_hold_ms);
+             config.hold_quality_gap = hold_quality_gap;
+             config.tenant_quantum = from_ms(tenant_quantum_ms);
+             config.eta_quantile_factor = eta_quantile_factor;
+             config.learns_service = learns_service;
+             config.tenant_weights = std::move(tenant_weights);
+             if (weights) config.weights = *weights;
+             config.collation.rule = static_cast<share::CollationRule>(named(kCollationNames, "collation", collation));
+             config.collation.max_wait = from_ms(collation_max_wait_ms);
+             return config;
+           }),
+           py::kw_only(), py::arg("order") = "edf", py::arg("admission") = "queue", py::arg("share") = py::none(),
+           py::arg("max_queued") = defaults.max_queued, py::arg("max_running") = defaults.max_running,
+           py::arg("max_tenants") = defaults.max_tenants, py::arg("max_replicas") = defaults.max_replicas,
+           py::arg("bands") = defaults.bands, py::arg("promise_ms") = to_ms(defaults.promise),
+           py::arg("promise_take_cap") = defaults.promise_take_cap,
+           py::arg("lower_band_share") = defaults.lower_band_share, py::arg("max_hold_ms") = to_ms(defaults.max_hold),
+           py::arg("hold_quality_gap") = defaults.hold_quality_gap,
+           py::arg("tenant_quantum_ms") = to_ms(defaults.tenant_quantum),
+           py::arg("eta_quantile_factor") = defaults.eta_quantile_factor,
+           py::arg("learns_service") = defaults.learns_service, py::arg("tenant_weights") = std::vector<double>{},
+           py::arg("weights") = py::none(), py::arg("collation") = kCollationNames.at(index(defaults.collation.rule)),
+           py::arg("collation_max_wait_ms") = to_ms(defaults.collation.max_wait))
       .def_property_readonly("order", [](const SchedulerConfig& c) { return kOrderNames.at(index(c.order)); })
       .def_property_readonly("admission",
                              [](const SchedulerConfig& c) { return kAdmissionNames.at(index(c.admission)); })
@@ -139,6 +140,7 @@ void bind_sched_config(py::module_& module) {
       .def_readonly("hold_quality_gap", &SchedulerConfig::hold_quality_gap)
       .def_property_readonly("tenant_quantum_ms", [](const SchedulerConfig& c) { return to_ms(c.tenant_quantum); })
       .def_readonly("eta_quantile_factor", &SchedulerConfig::eta_quantile_factor)
+      .def_readonly("learns_service", &SchedulerConfig::learns_service)
       .def_readonly("tenant_weights", &SchedulerConfig::tenant_weights)
       .def_readonly("weights", &SchedulerConfig::weights)
       .def_property_readonly("collation",

@@ -672,6 +672,7 @@ class SchedulerConfig:
         hold_quality_gap: typing.SupportsFloat | typing.SupportsIndex = 0.1,
         tenant_quantum_ms: typing.SupportsFloat | typing.SupportsIndex = 250.0,
         eta_quantile_factor: typing.SupportsFloat | typing.SupportsIndex = 1.5,
+        learns_service: bool = True,
         tenant_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = [],
         weights: SuitabilityWeights | None = None,
         collation: str = "gain",
@@ -718,6 +719,8 @@ class SchedulerConfig:
     def eta_quantile_factor(self) -> float: ...
     @property
     def hold_quality_gap(self) -> float: ...
+    @property
+    def learns_service(self) -> bool: ...
     @property
     def lower_band_share(self) -> float: ...
     @property
@@ -1065,6 +1068,10 @@ class Replay:
     def add_replica(self, like: typing.SupportsInt | typing.SupportsIndex) -> int | None:
         """
         One like the configured replica of that number joins now, in the lowest free number, which it returns; None where all are in use.
+        """
+    def corrections(self) -> list:
+        """
+        By model: factor on its predicted prefill as learned and as in force, and the same of its decode steps.
         """
     def drain(self, limit_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
         """

@@ -89,6 +89,7 @@ def test_every_scheduler_setting_reaches_the_core() -> None:
         max_tenants=5,
         tenant_quantum_ms=125,
         eta_quantile_factor=2.0,
+        learns_service=False,
         share_floor=0.1,
         share_step=0.75,
         share_hysteresis=0.001,

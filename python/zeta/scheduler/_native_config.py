@@ -141,6 +141,7 @@ def native_config(
         hold_quality_gap=settings.hold_quality_gap,
         tenant_quantum_ms=settings.tenant_quantum_ms,
         eta_quantile_factor=settings.eta_quantile_factor,
+        learns_service=settings.learns_service,
         tenant_weights=[1.0, *(tenant.weight for tenant in config.tenants)],
         weights=SuitabilityWeights(**dataclasses.asdict(settings.weights)),
         collation=settings.collation,

@@ -38,6 +38,13 @@ struct ServiceModel {
         decode_base_s / reference_batch + decode_per_sequence_s + decode_per_context_token_s * mean_context_tokens;
     return prefill_s(prompt_tokens) + output_tokens * per_token_s;
   }
+
+  /// The same model on an engine whose prefills and decode steps take this many times as long.
+  [[nodiscard]] constexpr ServiceModel scaled(double prefill, double decode) const noexcept {
+    return {prefill_base_s * prefill, prefill_per_token_s * prefill,  prefill_per_token2_s * prefill,
+            decode_base_s * decode,   decode_per_sequence_s * decode, decode_per_context_token_s * decode,
+            reference_batch};
+  }
 };
 
 }  // namespace zeta

@@ -46,7 +46,7 @@ namespace zeta::sched {
   double best_s = 0.0;
   for_each_model(set, [&](ModelId id) {
     const Model& model = fleet[id];
-    const double work_s = model.config.service.work_s(request.prompt_tokens, expected_output(model, request));
+    const double work_s = model.service.work_s(request.prompt_tokens, expected_output(model, request));
     if (best != kNoModel && work_s >= best_s) return;
     best = id;
     best_s = work_s;
@@ -77,7 +77,7 @@ namespace zeta::sched {
 [[nodiscard]] inline Instant latest_start(const Fleet& fleet, const SchedulerConfig& config, const Request& request,
                                           Instant arrival, ModelId id, std::uint32_t output_tokens) noexcept {
   const Model& model = fleet[id];
-  const Duration prefill = duration_from_seconds(model.config.service.prefill_s(request.prompt_tokens));
+  const Duration prefill = duration_from_seconds(model.service.prefill_s(request.prompt_tokens));
   Instant deadline = request.first_token_deadline;
   if (request.end_deadline != kNever) {
     deadline = std::min(deadline, request.end_deadline - model.config.tpot_slo * output_tokens);
@@ -88,7 +88,7 @@ namespace zeta::sched {
 
 /// Predicted times on one model.
 inline void price_on(const Fleet& fleet, Slot& s, ModelId model) noexcept {
-  const ServiceModel& service = fleet[model].config.service;
+  const ServiceModel& service = fleet[model].service;
   s.expected_output = expected_output(fleet[model], s.request);
   s.prefill = duration_from_seconds(service.prefill_s(s.request.prompt_tokens));
   s.work = duration_from_seconds(service.work_s(s.request.prompt_tokens, s.expected_output));
@@ -161,7 +161,7 @@ inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) no
 /// same for one sequence as for many: a model that decodes already is cheaper than an idle one, and work gathers on
 /// few.
 [[nodiscard]] inline double work_now_s(const Fleet& fleet, const Slot& s, ModelId id) noexcept {
-  ServiceModel service = fleet[id].config.service;
+  ServiceModel service = fleet[id].service;
   if (fleet.device_of(id).config.is_shared) service.reference_batch = static_cast<double>(fleet[id].running + 1);
   return service.work_s(s.request.prompt_tokens, s.expected_output);
 }
@@ -170,7 +170,7 @@ inline void price(const Fleet& fleet, const SchedulerConfig& config, Slot& s) no
 [[nodiscard]] inline double suitability_of(const Fleet& fleet, const SchedulerConfig& config, const Slot& s, ModelId id,
                                            Instant now) noexcept {
   const Model& model = fleet[id];
-  const ServiceModel& service = model.config.service;
+  const ServiceModel& service = model.service;
   double dearest_s = 1e-12;
   for_each_model(s.waits_for, [&](ModelId other) { dearest_s = std::max(dearest_s, work_now_s(fleet, s, other)); });
   const Instant deadline = s.request.first_token_deadline;

@@ -70,7 +70,7 @@ inline void choose_set(const Fleet& fleet, const SchedulerConfig& config, Slot& 
     const Instant latest = latest_start(fleet, config, s.request, s.arrival, model, s.expected_output);
     const Estimate estimate = estimate_start(fleet, config, model, latest);
     if (!soonest || estimate.start_mean < soonest->start_mean) soonest = estimate;
-    const ServiceModel& service = fleet[model].config.service;
+    const ServiceModel& service = fleet[model].service;
     const Duration work = duration_from_seconds(service.work_s(s.request.prompt_tokens, s.expected_output));
     return can_start_by(fleet, config, model, latest, work, now);
   };

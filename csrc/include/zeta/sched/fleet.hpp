@@ -7,8 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "zeta/core/correction.hpp"
+#include "zeta/core/round_clock.hpp"
 #include "zeta/route/affinity.hpp"
 #include "zeta/route/replica.hpp"
+#include "zeta/route/response_times.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/slab.hpp"
 #include "zeta/score/suitability.hpp"
@@ -23,6 +26,7 @@ namespace zeta::sched {
 /// A model as the scheduler sees it: what it costs, what waits for it, what runs.
 struct Model {
   ModelConfig config;
+  ServiceModel service;  ///< Predicted engine times: the prior, corrected by what was observed.
   score::QualityCurve curve;
   share::DemandHistogram demand;
   std::vector<ReplicaId> replicas;
@@ -35,10 +39,12 @@ struct Model {
   std::uint64_t arrivals = 0;  ///< Requests let in, ever; by the model that each was priced on.
   Duration arrived_work{0};    ///< Their predicted work.
   double start_lag_s = 0.0;    ///< Placement to first token beyond the predicted prefill, recent mean.
+  Correction prefill;          ///< Of the prior's prefill times.
+  Correction decode;           ///< Of the prior's decode steps.
 
   /// Seconds of one decode step with what decodes now.
   [[nodiscard]] double step_s() const noexcept {
-    return decoding == 0 ? 0.0 : config.service.step_s(decoding, static_cast<double>(context_tokens));
+    return decoding == 0 ? 0.0 : service.step_s(decoding, static_cast<double>(context_tokens));
   }
   /// Part of the device that keeps the TPOT SLO of what decodes, with a quarter of it in hand.
   [[nodiscard]] double decode_pace() const noexcept { return step_s() / (0.75 * to_seconds(config.tpot_slo)); }
@@ -49,23 +55,27 @@ struct Device {
   DeviceConfig config;
   std::vector<ModelId> models;
   share::DeviceShares shares;
-  share::Plan plan;
+  share::Plan plan{};
   Duration prefill_in_flight{0};  ///< Predicted, of placed requests without a first token.
-  share::SizeHistogram waiting_sizes;
-  share::ArrivingWork arriving;
+  share::SizeHistogram waiting_sizes{};
+  share::ArrivingWork arriving{};
   Duration give_up_above = Duration::max();  ///< In overload: larger requests wait until the others are served.
+  RoundClock rounds{};                       ///< Of decode steps; of one copy where models do not contend.
+  std::uint32_t placed = 0;                  ///< Requests ever placed.
 };
 
 /// Models, devices and replicas, and which of them have room. One owner.
 class Fleet {
  public:
-  explicit Fleet(const SchedulerConfig& config) {
+  explicit Fleet(const SchedulerConfig& config) : learns_service_{config.learns_service} {
     check(config);
     replicas_.resize(std::max<std::size_t>(config.max_replicas, config.replicas.size()));
+    times_.resize(replicas_.size());
     for (std::size_t m = 0; m < config.models.size(); ++m) {
       Model model;
       model.config = config.models[m];
       model.curve = score::QualityCurve::from_quality(model.config.quality);
+      model.service = model.config.service;
       model.mean_output_tokens = model.config.mean_output_tokens;
       model.replicas.reserve(replicas_.size());
       models_.push_back(std::move(model));
@@ -88,6 +98,8 @@ class Fleet {
   const Device& device_of(ModelId model) const noexcept { return devices_[index_of((*this)[model].config.device)]; }
   route::Replica& replica(ReplicaId replica) noexcept { return replicas_[index_of(replica)]; }
   const route::Replica& replica(ReplicaId replica) const noexcept { return replicas_[index_of(replica)]; }
+  route::ResponseTimes& times(ReplicaId replica) noexcept { return times_[index_of(replica)]; }
+  const route::ResponseTimes& times(ReplicaId replica) const noexcept { return times_[index_of(replica)]; }
   [[nodiscard]] ReplicaId remembered(std::uint64_t affinity_key) const noexcept { return affinity_.find(affinity_key); }
   void remember(std::uint64_t affinity_key, ReplicaId replica) noexcept { affinity_.remember(affinity_key, replica); }
 
@@ -111,6 +123,7 @@ class Fleet {
       if (replicas_[i].is_present) continue;
       const auto id = ReplicaId{static_cast<std::uint16_t>(i)};
       replicas_[i] = route::Replica{};
+      times_[i] = route::ResponseTimes{};
       replicas_[i].model = config.model;
       replicas_[i].is_present = true;
       replicas_[i].max_batch = config.max_batch;
@@ -138,6 +151,8 @@ class Fleet {
 
   void occupy(Slot& s) noexcept {
     route::Replica& r = replica(s.replica);
+    s.is_alone = prefill_beside(s) == Duration{0};
+    s.mark = ++device_of(s.model).placed;
     ++r.in_flight;
     r.kv_reserved += s.reserved_tokens;
     r.prefill_in_flight += s.prefill;
@@ -156,15 +171,24 @@ class Fleet {
     refresh_device(s.model);
   }
 
-  void start_decoding(Slot& s) noexcept {
+  /// Predicted prefill in flight where this request's would contend: on its shared device, else on its replica.
+  [[nodiscard]] Duration prefill_beside(const Slot& s) const noexcept {
+    const Device& device = device_of(s.model);
+    return device.config.is_shared ? device.prefill_in_flight : replica(s.replica).prefill_in_flight;
+  }
+
+  void start_decoding(Slot& s, Instant now) noexcept {
     Model& model = (*this)[s.model];
+    Device& device = device_of(s.model);
     ++model.decoding;
     model.context_tokens += expected_context(s);
     release_budget(s);
+    note_round(device, now);
+    s.mark = device.rounds.read(now);
     refresh_device(s.model);
   }
 
-  void vacate(Slot& s) noexcept {
+  void vacate(Slot& s, Instant now) noexcept {
     route::Replica& r = replica(s.replica);
     Model& model = (*this)[s.model];
     --r.in_flight;
@@ -172,6 +196,7 @@ class Fleet {
     if (s.phase == Phase::decoding) {
       --model.decoding;
       model.context_tokens -= expected_context(s);
+      note_round(device_of(s.model), now);
     }
     --model.running;
     release_budget(s);
@@ -248,7 +273,45 @@ class Fleet {
     return sum;
   }
 
+  /// Puts what was learned of a model's engine times in force.
+  void correct(Model& model) const noexcept {
+    if (!learns_service_) return;
+    model.service = model.config.service.scaled(model.prefill.in_force(), model.decode.in_force());
+  }
+
+  /// Seconds of a model's decode step by its prior alone, of one copy where models do not contend.
+  [[nodiscard]] double prior_step_s(const Model& model, double copies) const noexcept {
+    if (model.decoding == 0) return 0.0;
+    return model.config.service.step_s(std::max(static_cast<double>(model.decoding) / copies, 1.0),
+                                       static_cast<double>(model.context_tokens) / copies);
+  }
+
+  /// Seconds of one round of decode steps as far as they are known: by what was learned, in force or not. What is
+  /// learned of prefills and of steps each needs the other, and would hold the other back.
+  [[nodiscard]] double likely_round_s(const Device& device) const noexcept {
+    const double copies = copies_of(device);
+    double round_s = 0.0;
+    for (const ModelId id : device.models) {
+      round_s += prior_step_s((*this)[id], copies) * (*this)[id].decode.estimate();
+    }
+    return round_s;
+  }
+
+  /// Devices that this one stands for: one per replica where models do not contend.
+  [[nodiscard]] double copies_of(const Device& device) const noexcept {
+    if (device.config.is_shared) return 1.0;
+    return std::max(static_cast<double>((*this)[device.models.front()].replicas.size()), 1.0);
+  }
+
  private:
+  /// By the priors alone: what is learned from the rounds must not change their count.
+  void note_round(Device& device, Instant now) noexcept {
+    const double copies = copies_of(device);
+    double round_s = 0.0;
+    for (const ModelId id : device.models) round_s += prior_step_s((*this)[id], copies);
+    device.rounds.set_round(round_s, now);
+  }
+
   static Device make_device(const SchedulerConfig& config, std::size_t index) {
     std::vector<ModelId> models;
     ModelMask members;
@@ -257,8 +320,7 @@ class Fleet {
       models.push_back(id(m));
       members.insert(id(m));
     }
-    return {config.devices[index], std::move(models), share::DeviceShares{members}, {}, Duration{0}, {}, {},
-            Duration::max()};
+    return Device{.config = config.devices[index], .models = std::move(models), .shares = share::DeviceShares{members}};
   }
 
   static ModelId id(std::size_t index) noexcept { return ModelId{static_cast<std::uint8_t>(index)}; }
@@ -326,9 +388,11 @@ class Fleet {
     }
   }
 
+  bool learns_service_;
   std::vector<Model> models_;
   std::vector<Device> devices_;
   std::vector<route::Replica> replicas_;
+  std::vector<route::ResponseTimes> times_;  ///< By replica; apart, because choosing a replica walks over the others.
   route::AffinityMap affinity_;
   std::array<std::uint64_t, kMaxModels> largest_kv_{};
   ModelMask served_;

@@ -24,7 +24,7 @@ class InFlight {
     Slot& s = slab_[slot];
     s.model = model;
     s.replica = replica;
-    s.placed_at = now;
+    s.stage_began = now;
     price_on(fleet_, s, model);
     s.reserved_tokens = tokens_to_reserve(fleet_, model, s.request);
     Device& device = fleet_.device_of(model);
@@ -45,7 +45,7 @@ class InFlight {
     unlink_ready(slot);
     Slot& s = slab_[slot];
     s.phase = Phase::running;
-    return Placement{s.ticket, s.model, s.replica, s.placed_at - s.arrival};
+    return Placement{s.ticket, s.model, s.replica, s.stage_began - s.arrival};
   }
   [[nodiscard]] bool has_ready(std::uint8_t channel) const noexcept { return ready_[channel].first != kNull; }
 
@@ -60,11 +60,13 @@ class InFlight {
   /// The first token has come.
   void start_decoding(SlotIndex slot, Instant now) noexcept {
     Slot& s = slab_[slot];
-    const Duration lag = (now - s.placed_at) - s.prefill;
+    const Duration lag = (now - s.stage_began) - s.prefill;
     learn_start_lag(fleet_[s.model], lag);
+    learn_prefill(fleet_, s, now);
     timers_.clear(slot);
-    fleet_.start_decoding(s);
+    fleet_.start_decoding(s, now);
     s.phase = Phase::decoding;
+    s.stage_began = now;
     route::Replica& replica = fleet_.replica(s.replica);
     const bool had_slot = replica.has_slot();
     replica.window.on_first_token(lag, replica.in_flight, now);
@@ -75,12 +77,12 @@ class InFlight {
   void presume_start(SlotIndex slot) noexcept { fleet_.release_budget(slab_[slot]); }
 
   /// Gives back what it holds, whatever comes next.
-  void vacate(SlotIndex slot) noexcept {
+  void vacate(SlotIndex slot, Instant now) noexcept {
     Slot& s = slab_[slot];
     if (s.phase == Phase::ready) unlink_ready(slot);
     const bool had_slot = fleet_.replica(s.replica).has_slot();
     timers_.clear(slot);
-    fleet_.vacate(s);
+    fleet_.vacate(s, now);
     fleet_.refresh_replica(s.replica, had_slot);
   }
 

@@ -162,8 +162,8 @@ class Scheduler {
     if (slot == kNull) return false;
     endings_.expect(ticket);
     fingerprint_.add(Step::complete, ticket, now, output_tokens);
-    learn_output(fleet_[slab_[slot].model], output_tokens);
-    in_flight_.vacate(slot);
+    learn_answer(fleet_, slab_[slot], output_tokens, now);
+    in_flight_.vacate(slot, now);
     endings_.end_placed(slot, Outcome::completed);
     return true;
   }
@@ -189,7 +189,7 @@ class Scheduler {
       backlog_.leave(slot, now);
       endings_.end_waiting(slot, Outcome::cancelled);
     } else {
-      in_flight_.vacate(slot);
+      in_flight_.vacate(slot, now);
       endings_.end_placed(slot, phase == Phase::ready ? Outcome::cancelled : Outcome::cancelled_running);
     }
     settle(now);
@@ -348,7 +348,7 @@ class Scheduler {
 
   /// Off its replica: back to the front of its queue, or ended.
   void give_back(SlotIndex slot, bool requeue, Outcome outcome, Instant now) noexcept {
-    in_flight_.vacate(slot);
+    in_flight_.vacate(slot, now);
     Slot& s = slab_[slot];
     if (!requeue || s.requeues >= kMostRequeues) {
       endings_.end_placed(slot, outcome);

@@ -26,15 +26,16 @@ struct Slot {
   Request request;
   Ticket ticket;
   Instant arrival{};
-  Instant placed_at{};
-  Duration prefill{0};  ///< Predicted, on the model it waits for or runs on.
-  Duration work{0};     ///< Predicted GPU time, prefill and decode, on that model.
+  Instant stage_began{};  ///< Placed at; once it decodes, its first token.
+  Duration prefill{0};    ///< Predicted, on the model it waits for or runs on.
+  Duration work{0};       ///< Predicted GPU time, prefill and decode, on that model.
   Instant latest_start = kNever;
   ModelMask waits_for;  ///< The set that it waits in: `request.allowed`, or fewer while a hold lasts.
   Instant hold_until{};
   std::uint64_t reserved_tokens = 0;
   std::uint32_t expected_output = 0;
   std::uint32_t demand_bin = 0;
+  std::uint32_t mark = 0;  ///< Its number among its device's placements; once it decodes, the rounds read then.
   SlotIndex next = kNull;  ///< In the promise queue while waiting, in the ready list once placed.
   SlotIndex previous = kNull;
   ModelId demand_model = kNoModel;  ///< The model whose backlog carries this request's work.
@@ -44,6 +45,7 @@ struct Slot {
   Phase phase = Phase::free;
   bool is_late = false;       ///< In the late heap of its tenant.
   bool holds_budget = false;  ///< Its prefill counts against its device's budget.
+  bool is_alone = false;      ///< When it was placed no other prefill was in flight where it contends.
   bool is_rekeyed = false;    ///< Key already corrected for a slower model, or given up in overload; happens once.
   std::uint8_t requeues = 0;
 };
