@@ -67,12 +67,12 @@ def goodput_rps(times: RequestTimes) -> float:
     return float(times.met_slo().sum()) / times.workload.duration_s
 
 
-def shortfalls(ours: RequestTimes, base: RequestTimes, swap_s: float, least_ratio: float) -> list[str]:
+def shortfalls(ours: RequestTimes, base: RequestTimes, least_ratio: float) -> list[str]:
     """What of the promise does not hold."""
     found = []
     if goodput_rps(ours) < least_ratio * goodput_rps(base):
         found.append(f"goodput {goodput_rps(ours):.3f}/s beside {goodput_rps(base):.3f}/s")
-    if ours.longest_wait_s() > MAX_WAIT_S + DRAIN_S + swap_s:
+    if ours.longest_wait_s() > MAX_WAIT_S + DRAIN_S:
         found.append(f"longest wait {ours.longest_wait_s():.0f} s")
     return found
 
@@ -90,10 +90,10 @@ def test_collation_doubles_the_goodput_of_first_come_first_served_and_nobody_wai
     work = at_part_of_capacity(hour, swap_fleet(swap_s), part, seed=1000 + round(swap_s))
     for served, what in ((work, "better models stand in"), (only_its_own(work), "each its own model")):
         ours, base = both(served, swap_s)
-        assert shortfalls(ours.times, base.times, swap_s, 2.0) == [], what
+        assert shortfalls(ours.times, base.times, 2.0) == [], what
         assert ours.times.ended("completed").all()
         assert ours.swaps < 0.75 * base.swaps
-        assert shortfalls(base.times, base.times, swap_s, 2.0), "the gate passes whatever it is given"
+        assert shortfalls(base.times, base.times, 2.0), "the gate passes whatever it is given"
 
 
 @pytest.mark.parametrize("swap_s", SWAPS_S)
@@ -135,7 +135,7 @@ def test_a_shorter_longest_wait_is_kept_by_changing_more_often(hour: TraceChunk)
         settings = dataclasses.replace(config.scheduler, collation_max_wait_ms=1e3 * max_wait_s)
         config = dataclasses.replace(config, scheduler=settings)
         played = play(work, config, build_fleet(config))
-        waits.append((played.times.longest_wait_s() - 20.0) / max_wait_s)
+        waits.append((played.times.longest_wait_s() - DRAIN_S) / max_wait_s)
         swaps.append(played.swaps)
     assert max(waits) <= 1.0
     assert swaps == sorted(swaps)

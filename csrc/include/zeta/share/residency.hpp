@@ -59,7 +59,7 @@ namespace residency {
 
 inline constexpr double kLateValue = 0.2;  ///< Of a request that is late already, beside one in time.
 inline constexpr double kLeastGain = 1.3;  ///< How many times as good another model must be.
-inline constexpr double kAim = 0.85;       ///< Part of the longest wait that is planned with.
+inline constexpr double kAim = 0.8;        ///< Part of the longest wait that is planned with.
 inline constexpr double kEarned = 3.0;     ///< Times its loading that a model stays where work waits for it.
 
 inline const Candidate* find(std::span<const Candidate> candidates, ModelId model) noexcept {
@@ -177,7 +177,7 @@ inline const Candidate* best_gain(const CollationConfig& config, std::span<const
 /// changes), until another's wait presses. Two rules say who comes next.
 ///
 /// 1. *The longest wait.* Sets of held requests stand in a row by age. If the changes and the work of those before it
-///    would make one wait longer than `max_wait` (planned with 0.85 of it), the first of the row is next as soon as
+///    would make one wait longer than `max_wait` (planned with 0.8 of it), the first of the row is next as soon as
 ///    nothing waits for the resident model; at once where the first itself has no time left, but for a resident model
 ///    with work that has not stayed for three times its loading: in overload three quarters of the time are work.
 /// 2. *The gain.* Serving is worth one per request in time and 0.2 per late one. Staying and going are compared by what
