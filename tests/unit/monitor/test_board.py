@@ -92,7 +92,11 @@ def test_a_key_belongs_to_the_probe_that_read_it_first() -> None:
     assert board.publish("other", Kind.DEVICE, device("a", power_w=9.0), 1 * S, S) == ""
 
 
-@pytest.mark.parametrize("garbage", ["65 %", -0.01, 1.01, 655.35, math.nan, math.inf, 10**400, [1], object()], ids=repr)
+@pytest.mark.parametrize(
+    "garbage",
+    ["65 %", -0.01, 1.01, 655.35, math.nan, math.inf, 10**400, [1], object()],
+    ids=["text", "below", "just above", "far above", "nan", "infinity", "huge", "list", "object"],
+)
 def test_garbage_makes_one_field_unknown_and_no_other(garbage: object) -> None:
     board = Board()
     board.publish("nvml", Kind.DEVICE, device("a", utilisation=garbage, power_w=300), 1 * S, S)
