@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from zeta.allocate.actuators import Actuator, Applied, Change, DryRunActuator, FakeActuator
+from zeta.allocate.actuators import (
+    Actuator,
+    Applied,
+    Audited,
+    AuditedResidency,
+    AuditLog,
+    Change,
+    CpuWeightActuator,
+    DelayMeter,
+    DryRunActuator,
+    FakeActuator,
+    FakeResidency,
+    LlamaCppRouterActuator,
+    OllamaActuator,
+    RateLimited,
+    ReplicaTargetActuator,
+    ResidencyActuator,
+    SglangMemoryActuator,
+    Swap,
+    VllmSleepActuator,
+    swap,
+)
 from zeta.allocate.loop import LoadForecast, ModelDemand, ModelShare, Plan, Snapshot, tick
 from zeta.allocate.policies import POLICIES, REASONS, PolicyConfig
 from zeta.allocate.scaling import ModelLoad, Scaling, ScalingConfig, scale
@@ -12,18 +33,33 @@ __all__ = [
     "REASONS",
     "Actuator",
     "Applied",
+    "AuditLog",
+    "Audited",
+    "AuditedResidency",
     "Change",
+    "CpuWeightActuator",
+    "DelayMeter",
     "DryRunActuator",
     "FakeActuator",
+    "FakeResidency",
+    "LlamaCppRouterActuator",
     "LoadForecast",
     "ModelDemand",
     "ModelLoad",
     "ModelShare",
+    "OllamaActuator",
     "Plan",
     "PolicyConfig",
+    "RateLimited",
+    "ReplicaTargetActuator",
+    "ResidencyActuator",
     "Scaling",
     "ScalingConfig",
+    "SglangMemoryActuator",
     "Snapshot",
+    "Swap",
+    "VllmSleepActuator",
     "scale",
+    "swap",
     "tick",
 ]

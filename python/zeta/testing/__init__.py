@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zeta.allocate import FakeActuator
+from zeta.allocate import FakeActuator, FakeResidency
 from zeta.clock import VirtualClock
 from zeta.monitor import FakeProbe
 from zeta.testing._invariants import InvariantError, check_invariants
 
-__all__ = ["FakeActuator", "FakeProbe", "InvariantError", "VirtualClock", "check_invariants"]
+__all__ = ["FakeActuator", "FakeProbe", "FakeResidency", "InvariantError", "VirtualClock", "check_invariants"]
