@@ -9,7 +9,8 @@ together, each request sent fifteen times within ten seconds, so that about eigh
 ``zeta`` is `zeta.allocate.scale` with the 0.9 quantile at the lead time, ``ewma`` the same rule with a 30 s mean,
 ``perfect`` with the future. ``reactive`` is the rule without a forecast, on the last minute and all that waits;
 ``dynamo-*`` likewise, on what the point predictors of NVIDIA Dynamo's planner say about the next 180 s. For each,
-headrooms are tried on the first file, and the largest that keeps the target attainment is then run on the second.
+headrooms and times before a replica goes are tried on the first file; the time that is cheapest at the target, and
+with it the largest headroom that keeps it, are then run on the second.
 Replica-seconds at equal attainment are read from the second file's own curve, along a straight line between the two
 headrooms around the target.
 """
@@ -54,7 +55,8 @@ DYNAMO_S = 180.0
 LOOKS_AHEAD = ("ewma", "zeta", "perfect")
 TARGET = 0.99
 WORK_PER_REPLICA = 1.2  # GPU-seconds as predicted for 32 sequences; replicas under load run larger batches
-HEADROOMS = (0.95, 0.8, 0.65, 0.5)
+HEADROOMS = (0.95, 0.8, 0.65, 0.5, 0.4)
+SCALE_IN_AFTER_S = (120.0, 300.0)
 FloatArray = NDArray[np.float64]
 _COLUMNS: tuple[str, ...] = (
     "arrival_ns",
@@ -202,9 +204,17 @@ class Perfect:
         return float(work_s / horizon_s)
 
 
-def run(day: Day, fleet: SimulatedFleet, foresight: Foresight, is_forecast: bool, headroom: float) -> dict[str, Any]:
+def run(
+    day: Day, fleet: SimulatedFleet, foresight: Foresight, is_forecast: bool, headroom: float, after_s: float
+) -> dict[str, Any]:
     """One policy through the day."""
-    rule = ScalingConfig(start_up_s=START_UP_S, work_per_replica=WORK_PER_REPLICA, headroom=headroom, max_replicas=MOST)
+    rule = ScalingConfig(
+        start_up_s=START_UP_S,
+        work_per_replica=WORK_PER_REPLICA,
+        headroom=headroom,
+        max_replicas=MOST,
+        scale_in_after_s=after_s,
+    )
     work, warm = day.work, int(WARM_S)
     replay = Replay(
         scheduler=scheduler_config(config()), devices=fleet.devices, places=fleet.places, tick_interval_ns=10**9
@@ -294,6 +304,30 @@ def chosen(curve: list[dict[str, Any]]) -> float | None:
     return max((each["headroom"] for each in curve if each["attainment"] >= TARGET), default=None)
 
 
+def measured(
+    days: dict[str, Day], fleet: SimulatedFleet, made: Callable[[Day], Foresight], is_forecast: bool
+) -> dict[str, Any]:
+    """One policy: tuned on one day, run on the other."""
+
+    def curve(which: str, after_s: float) -> list[dict[str, Any]]:
+        each = days[which]
+        return [run(each, fleet, made(each), is_forecast, headroom, after_s) for headroom in HEADROOMS]
+
+    tuned = {after_s: curve("tune", after_s) for after_s in SCALE_IN_AFTER_S}
+    costs = {after_s: at_target(each) or math.inf for after_s, each in tuned.items()}
+    after_s = min(SCALE_IN_AFTER_S, key=lambda after_s: costs[after_s])
+    curves = {"tune": tuned[after_s], "test": curve("test", after_s)}
+    headroom = chosen(curves["tune"])
+    held_out = [each for each in curves["test"] if each["headroom"] == headroom]
+    return {
+        "curves": curves,
+        "scale_in_after_s_from_tuning": after_s,
+        "headroom_from_tuning": headroom,
+        "held_out": held_out[0] if held_out else None,
+        "replica_seconds_at_target": {which: at_target(each) for which, each in curves.items()},
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tune", type=Path, required=True, metavar="FILE", help="servegen_requests_day3.csv.gz")
@@ -318,24 +352,13 @@ def main() -> int:
         if options.policy and name not in options.policy:
             continue
         try:
-            curves = {
-                which: [run(each, fleet, made(each), name in LOOKS_AHEAD, headroom) for headroom in HEADROOMS]
-                for which, each in days.items()
-            }
+            found[name] = measured(days, fleet, made, name in LOOKS_AHEAD)
         except Absent as absent:
             found[name] = {"absent": str(absent)}
             continue
-        headroom = chosen(curves["tune"])
-        held_out = [each for each in curves["test"] if each["headroom"] == headroom]
-        found[name] = {
-            "curves": curves,
-            "headroom_from_tuning": headroom,
-            "held_out": held_out[0] if held_out else None,
-            "replica_seconds_at_target": {which: at_target(curve) for which, curve in curves.items()},
-        }
         print(name, json.dumps({k: v for k, v in found[name].items() if k != "curves"}), flush=True)
-        for which, curve in curves.items():
-            print("  ", which, [(r["headroom"], round(r["attainment"], 4), round(r["replica_seconds"])) for r in curve])
+        for which, each in found[name]["curves"].items():
+            print("  ", which, [(r["headroom"], round(r["attainment"], 4), round(r["replica_seconds"])) for r in each])
     result = {
         "command": f"python -m bench.macro.scaling --tune {options.tune.name} --test {options.test.name}",
         "is_simulated": True,

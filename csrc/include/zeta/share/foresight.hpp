@@ -85,9 +85,11 @@ inline void go_on(std::span<Foreseen> models, double capacity, double from_s, do
   }
 }
 
-/// How a foreseen state becomes a need. The numbers and what else was tried: docs/decisions/0010-foresight.md.
+/// How a foreseen state becomes a need.
 struct ForesightConfig {
-  double capacity = 2.2;   ///< GPU-seconds of predicted work that a device does per second.
+  /// GPU-seconds of predicted work that a device is taken to do per second: twice what it does. A share that turns out
+  /// wrong when it acts costs more than an even one, so only a need that is sure to stand out moves shares.
+  double capacity = 2.2;
   double clears_s = 30.0;  ///< Time over which a backlog that is left when the plan acts should go.
   double acts_s = 60.0;    ///< The plan is made for this long from when it acts.
 };
