@@ -30,7 +30,7 @@ def ask(code: str) -> str:
 
 def test_importing_zeta_costs_less_than_60_ms_beyond_numpy() -> None:
     code = "import time, numpy; start = time.perf_counter(); import zeta; print((time.perf_counter() - start) * 1e3)"
-    best_ms = min(float(ask(code)) for _ in range(7))
+    best_ms = min(float(ask(code)) for _ in range(15))
     assert best_ms < IMPORT_BUDGET_MS
 
 

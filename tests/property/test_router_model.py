@@ -38,7 +38,12 @@ class Beside:
         self.clock = VirtualClock(1000 * MS)
         self.tenants = tenants
         scheduler = Scheduler(
-            promise_ms=promise_ms, tenant_quantum_ms=quantum_ms, max_queued=max_queued, max_running=500, max_replicas=8
+            promise_ms=promise_ms,
+            tenant_quantum_ms=quantum_ms,
+            max_queued=max_queued,
+            max_running=500,
+            max_replicas=8,
+            learns_service=False,  # the model keeps to the prior
         )
         fleet = tuple(
             zeta.Replica(f"r{i}", max_in_flight=window, max_batch=batch) for i, (window, batch) in enumerate(replicas)
