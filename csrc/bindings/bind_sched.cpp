@@ -1,11 +1,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <array>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings.hpp"
 #include "columns.hpp"
@@ -15,6 +18,13 @@ namespace py = pybind11;
 
 namespace zeta::bindings {
 namespace {
+
+runtime::ForecastMode forecast_mode(const std::string& name) {
+  if (name == "auto") return runtime::ForecastMode::automatic;
+  if (name == "ewma") return runtime::ForecastMode::ewma;
+  if (name == "off") return runtime::ForecastMode::off;
+  throw py::value_error("forecast: got " + name + ", expected auto, ewma or off");
+}
 
 std::size_t rows_of(const py::object& given) {
   return py::isinstance<py::array>(given) ? static_cast<std::size_t>(py::reinterpret_borrow<py::array>(given).size())
@@ -232,6 +242,8 @@ py::dict correction_row(const Correction& correction) {
   return row;
 }
 
+py::dict loop_stats(PyRouter& self);
+
 py::dict stats(PyRouter& self) {
   struct ModelRow {
     double share, need, mean_output_tokens, backlog_s;
@@ -310,7 +322,126 @@ py::dict stats(PyRouter& self) {
   answer["outcomes"] = outcomes;
   answer["models"] = by_model;
   answer["replicas"] = by_replica;
+  answer["loop"] = loop_stats(self);
   return answer;
+}
+
+py::object microseconds(std::int64_t ns) {
+  return ns < 0 ? py::object{py::none()} : py::float_(static_cast<double>(ns) * 1e-3);
+}
+
+/// The newest round of the loop. Reads what the loop publishes and holds it up in nothing.
+py::dict loop_stats(PyRouter& self) {
+  runtime::LiveLoop<>& loop = self.open().loop();
+  runtime::LoopRound round;
+  const bool has_round = loop.read(round);
+  (void)loop.nets().collect();
+  constexpr const char* kModes[] = {"auto", "ewma", "off"};
+  py::dict answer;
+  answer["form"] = self.has_thread() ? "native" : "caller";
+  answer["ticks"] = round.rounds;
+  const auto add = [&answer](const char* name, const runtime::Percentiles& of) {
+    answer[py::str(std::string{name} + "_us_p50")] = microseconds(of.p50_ns);
+    answer[py::str(std::string{name} + "_us_p99")] = microseconds(of.p99_ns);
+  };
+  add("late", round.late);
+  add("duration", round.took);
+  add("forecast", round.forecast);
+  add("net", round.net);
+  answer["forecast"] = kModes[static_cast<std::size_t>(loop.mode())];
+  answer["forecasts"] = round.forecasts;
+  answer["is_trusted"] = round.is_trusted != 0;
+  answer["is_foreseen"] = round.is_foreseen != 0;
+  answer["foreseen_ticks"] = round.foreseen;
+  answer["actuation_delay_s"] = static_cast<double>(round.actuation_delay_ns) * 1e-9;
+  answer["net"] = self.net_name();
+  answer["net_version"] = round.net_number;
+  answer["is_net_used"] = round.is_net_used != 0;
+  py::dict runs;
+  runs["runs"] = round.net_stats.runs;
+  runs["failures"] = round.net_stats.failures;
+  runs["late"] = round.net_stats.late;
+  runs["stopped"] = round.net_stats.stopped;
+  runs["rests"] = round.net_stats.rests;
+  runs["tensor_allocations"] = round.net_stats.tensor_allocations;
+  runs["tensor_allocations_from_heap"] = round.net_stats.tensor_allocations_from_heap;
+  answer["net_runs"] = runs;
+  py::dict models;
+  for (std::size_t i = 0; has_round && i < round.models; ++i) {
+    const runtime::LoopRound::Model& model = round.of_model[i];
+    py::dict row;
+    row["share"] = model.share;
+    row["need"] = model.need;
+    constexpr const char* kNames[] = {"work_60s_p50", "work_60s_p90", "work_60s_p99"};
+    for (std::size_t q = 0; q < model.work.size(); ++q) {
+      row[kNames[q]] = model.work[q] >= 0.0 ? py::object{py::float_(model.work[q])} : py::none();
+    }
+    models[self.model_names[i]] = row;
+  }
+  answer["models"] = models;
+  return answer;
+}
+
+/// What a loop in Python plans from: a row for each model (decode pace, due pressure, backlog in GPU-seconds, waiting,
+/// running, completions per second), and each model's device, -1 where it contends with nobody.
+py::tuple demands(PyRouter& self) {
+  const std::size_t n = self.config.models.size();
+  py::array_t<double> rows(std::vector<std::size_t>{n, 6});
+  py::array_t<std::int64_t> devices(static_cast<py::ssize_t>(n));
+  double* const row = rows.mutable_data();
+  std::int64_t* const device = devices.mutable_data();
+  const Instant now = self.open().now();
+  ask(self, [&](sched::Scheduler& s) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto id = ModelId{static_cast<std::uint8_t>(i)};
+      const share::ModelDemand demand = sched::demand_of(s.fleet()[id], now);
+      const double columns[] = {demand.decode_pace,
+                                demand.due_pressure,
+                                demand.backlog_work_s,
+                                static_cast<double>(demand.waiting),
+                                static_cast<double>(demand.running),
+                                demand.service_rate_rps};
+      std::copy(std::begin(columns), std::end(columns), row + 6 * i);
+      device[i] = s.fleet().device_of(id).config.is_shared
+                      ? static_cast<std::int64_t>(index_of(s.fleet()[id].config.device))
+                      : -1;
+    }
+    return true;
+  });
+  return py::make_tuple(rows, devices);
+}
+
+/// Shares of all models of one device, planned elsewhere: (model, share), each model of the device once.
+void set_shares(PyRouter& self, const std::vector<std::pair<std::uint8_t, double>>& shares) {
+  double sum = 0.0;
+  for (const auto& [model, share] : shares) {
+    if (model >= self.config.models.size() || !(share >= 0.0 && share <= 1.0)) {
+      throw py::value_error("shares: model " + std::to_string(model) + " with share " + std::to_string(share) +
+                            "; expected a model's number and a share in [0, 1]");
+    }
+    sum += share;
+  }
+  if (shares.empty() || !(sum > 0.999 && sum < 1.001)) {
+    throw py::value_error("shares add up to " + std::to_string(sum) + "; expected those of one device, which make 1");
+  }
+  runtime::Router& router = self.open();
+  const Instant now = router.now();
+  router.batch([&](sched::Scheduler&, auto&& apply) {
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      auto event = sched::SharedScheduler<>::make(sched::EventKind::set_share, {}, now);
+      event.model = ModelId{shares[i].first};
+      event.quality = shares[i].second;
+      event.in_batch = i + 1 < shares.size();
+      apply(event);
+    }
+  });
+}
+
+void set_actuation_delay(PyRouter& self, double seconds) {
+  if (!(seconds >= 0.0 && seconds <= 3600.0)) {
+    throw py::value_error("actuation delay: got " + std::to_string(seconds) + " s, expected 0 to 3600 s");
+  }
+  self.open().loop().set_actuation_delay(duration_from_seconds(seconds));
 }
 
 bool fail(PyRouter& self, const py::object& ticket, bool requeue, bool timed_out) {
@@ -378,8 +509,13 @@ void bind_sched(py::module_& module) {
   make_lease_type(module);
   py::class_<PyRouter> router_class(module, "Router", "The native router. Private: use zeta.Router.");
   router_class
-      .def(py::init<sched::SchedulerConfig, py::object, std::int64_t, bool>(), py::kw_only(), py::arg("config"),
-           py::arg("clock"), py::arg("tick_interval_ns"), py::arg("has_thread"))
+      .def(py::init([](sched::SchedulerConfig config, py::object clock, std::int64_t tick_interval_ns, bool has_thread,
+                       const std::string& forecast, py::object on_start) {
+             return std::make_unique<PyRouter>(std::move(config), std::move(clock), tick_interval_ns, has_thread,
+                                               forecast_mode(forecast), std::move(on_start));
+           }),
+           py::kw_only(), py::arg("config"), py::arg("clock"), py::arg("tick_interval_ns"), py::arg("has_thread"),
+           py::arg("forecast") = "auto", py::arg("on_start") = py::none())
       .def(
           "_name_model", [](PyRouter& self, std::size_t i, const std::string& name) { self.model_names.set(i, name); },
           py::arg("index"), py::arg("name"))
@@ -424,7 +560,24 @@ void bind_sched(py::module_& module) {
       .def("_eta_ms", &eta_ms, py::arg("ticket"))
       .def("explain", &explain, py::arg("ticket"),
            "Why a request was placed where it was, or what it waits for; None when no longer kept.")
-      .def("stats", &stats, "Counts and shares now: submitted, waiting, running, outcomes, models, replicas.")
+      .def("stats", &stats,
+           "Counts and shares now: submitted, waiting, running, outcomes, models, replicas; and the allocation loop:\n"
+           "its rounds, their times, the forecast and its net.")
+      .def("_loop_stats", &loop_stats)
+      .def(
+          "_set_net",
+          [](PyRouter& self, const py::typing::Optional<OnnxNet>& net, py::object name) {
+            self.set_net(net.is_none() ? nullptr : net.cast<OnnxNet*>(), std::move(name));
+          },
+          py::arg("net"), py::arg("name"), "The net that the loop uses from its next round on; takes it over.")
+      .def("_demands", &demands)
+      .def("_set_shares", &set_shares, py::arg("shares"))
+      .def(
+          "_set_planned_elsewhere", [](PyRouter& self, bool is_so) { self.open().loop().set_planned_elsewhere(is_so); },
+          py::arg("is_so"))
+      .def("set_actuation_delay", &set_actuation_delay, py::arg("seconds"),
+           "How long a plan of shares takes to act, in seconds, from the loop's next round on; 0 (the default): at\n"
+           "once. From 5 s on plans look ahead, as far as forecasts have lately been good.")
       .def("_add_replica", &add_replica, py::arg("model"), py::arg("name"), py::arg("url"), py::arg("max_in_flight"),
            py::arg("max_batch"), py::arg("kv_tokens"))
       .def(

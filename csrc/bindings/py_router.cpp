@@ -8,11 +8,14 @@ namespace py = pybind11;
 
 namespace zeta::bindings {
 
-PyRouter::PyRouter(sched::SchedulerConfig given, py::object clock, std::int64_t tick_interval_ns, bool has_thread)
+PyRouter::PyRouter(sched::SchedulerConfig given, py::object clock, std::int64_t tick_interval_ns, bool has_thread,
+                   runtime::ForecastMode forecast, py::object on_start)
     : config{std::move(given)},
       clock_{std::move(clock)},
       tick_interval_ns_{tick_interval_ns},
-      has_thread_{has_thread && clock_.is_none()} {
+      has_thread_{has_thread && clock_.is_none()},
+      forecast_{forecast},
+      on_start_{std::move(on_start)} {
   build();
 }
 
@@ -25,12 +28,25 @@ void PyRouter::build() {
   } else {
     clock = std::make_shared<PythonClock>(clock_);
   }
-  router_ = std::make_unique<runtime::Router>(config, std::move(clock), Duration{tick_interval_ns_});
+  router_ = std::make_unique<runtime::Router>(config, std::move(clock), Duration{tick_interval_ns_}, forecast_);
 }
 
 void PyRouter::start() {
   is_started_ = true;  // on the first use, so that a configured but idle router has no thread
   router_->start();
+  if (on_start_.is_none()) return;
+  try {
+    on_start_();
+  } catch (py::error_already_set& error) {
+    error.discard_as_unraisable("a zeta router's start");  // whoever submits a request has not asked for this
+  }
+}
+
+void PyRouter::set_net(OnnxNet* net, py::object name) {
+  auto& nets = open().loop().nets();
+  (void)nets.offer(net == nullptr ? nullptr : net->take());
+  (void)nets.collect();
+  net_name_ = std::move(name);
 }
 
 void PyRouter::close() {
@@ -57,6 +73,7 @@ void PyRouter::reset_after_fork() {
   router_.release()->abandon();               // its thread and locks belong to the parent: leaked, not destroyed
   users.store(0, std::memory_order_relaxed);  // the child has one thread
   is_started_ = false;
+  net_name_ = py::none();
   build();
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "onnx_net.hpp"
 #include "runtime/router.hpp"
 
 namespace zeta::bindings {
@@ -56,7 +57,8 @@ class Names {
 
 class PyRouter {
  public:
-  PyRouter(sched::SchedulerConfig config, pybind11::object clock, std::int64_t tick_interval_ns, bool has_thread);
+  PyRouter(sched::SchedulerConfig config, pybind11::object clock, std::int64_t tick_interval_ns, bool has_thread,
+           runtime::ForecastMode forecast, pybind11::object on_start);
   ~PyRouter();
   PyRouter(const PyRouter&) = delete;
   PyRouter& operator=(const PyRouter&) = delete;
@@ -76,6 +78,10 @@ class PyRouter {
 
   [[nodiscard]] TenantId tenant(PyObject* name);
   [[nodiscard]] ModelMask models(PyObject* names) const;
+  /// Puts a net, or none, in the place of the loop's; `name` is what stats call it.
+  void set_net(OnnxNet* net, pybind11::object name);
+  [[nodiscard]] const pybind11::object& net_name() const noexcept { return net_name_; }
+  [[nodiscard]] bool has_thread() const noexcept { return has_thread_; }
   [[nodiscard]] bool is_closed() const noexcept { return router_ == nullptr; }
 
   Names model_names;
@@ -93,6 +99,9 @@ class PyRouter {
   std::int64_t tick_interval_ns_;
   bool has_thread_;
   bool is_started_ = false;
+  runtime::ForecastMode forecast_;
+  pybind11::object on_start_;  ///< Called with the thread's start; holds no strong reference to the router.
+  pybind11::object net_name_ = pybind11::none();
   std::unique_ptr<runtime::Router> router_;
   pybind11::dict tenants_;
 };

@@ -124,9 +124,13 @@ class OnnxSession final : public forecast::NetRunner {
   /// helps, a third no more.)
   void warm_up() noexcept {
     if (forks_ != OnnxLibrary::forks() || resting_ > 0 || bound_rows_ == 0) return;
+    if (hang_ != nullptr) hang_->begin(config_.hang_limit);
     for (int i = 0; i < 2; ++i) {
       (void)library_.try_call(OnnxCall::kRunWithBinding, session_, run_options(), binding());
     }
+    if (hang_ == nullptr || !hang_->end()) return;
+    (void)library_.try_call(OnnxCall::kRunOptionsUnsetTerminate, run_options_);
+    rest_after_failures();
   }
 
   [[nodiscard]] OnnxSessionStats stats() const noexcept {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <sys/prctl.h>
+
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -10,19 +13,22 @@
 
 #include "clock.hpp"
 #include "event_log_file.hpp"
+#include "live_loop.hpp"
 #include "waker.hpp"
 #include "zeta/sched/shared_scheduler.hpp"
 
 namespace zeta::runtime {
 
-/// A shared scheduler with a clock, wake-ups, and a thread for timers and allocation ticks.
+/// A shared scheduler with a clock, wake-ups, and a thread for timers and the allocation loop.
 ///
 /// The thread runs from `start` to `stop`, never calls out, and holds nothing that anybody else waits for longer than
-/// one event takes. Any thread may call anything but `start`, `stop` and the destructor.
+/// one event takes. Any thread may call anything but `start`, `stop` and the destructor. `start` and `tick` may throw
+/// std::bad_alloc the first time, when the loop makes its room.
 class Router {
  public:
-  Router(const sched::SchedulerConfig& config, std::shared_ptr<Clock> clock, Duration tick_interval)
-      : clock_{std::move(clock)}, tick_interval_{tick_interval}, shared_{config} {}
+  Router(const sched::SchedulerConfig& config, std::shared_ptr<Clock> clock, Duration tick_interval,
+         ForecastMode forecast = ForecastMode::off)
+      : clock_{std::move(clock)}, tick_interval_{tick_interval}, shared_{config}, loop_{forecast} {}
   ~Router() { stop(); }
   Router(const Router&) = delete;
   Router& operator=(const Router&) = delete;
@@ -57,7 +63,16 @@ class Router {
   }
   bool cancel(sched::Ticket ticket) noexcept { return after_event(shared_.cancel(ticket, now())); }
   void advance() noexcept { after_event(shared_.advance(now())); }
-  void tick() noexcept { after_event(shared_.tick(now())); }
+  /// One round of the allocation loop, now.
+  void tick() {
+    const Instant at = now();  // before the lock: a clock may call out
+    const std::lock_guard lock{loop_mutex_};
+    prepare_loop(at);
+    do_round(at, at);
+  }
+
+  /// What the loop is told, and what it says; see LiveLoop for who may call what.
+  [[nodiscard]] LiveLoop<>& loop() noexcept { return loop_; }
 
   /// Many events in one turn: `feed(Scheduler&, apply)`.
   template <class Feed>
@@ -100,6 +115,11 @@ class Router {
 
   void start() {
     if (thread_.joinable()) return;
+    {
+      const Instant at = now();
+      const std::lock_guard lock{loop_mutex_};
+      prepare_loop(at);
+    }
     is_stopping_ = false;
     thread_ = std::thread{[this] { run(); }};
   }
@@ -134,31 +154,70 @@ class Router {
     return result;
   }
 
+  void prepare_loop(Instant at) {
+    if (loop_.is_prepared()) return;
+    // How many models and devices there are stays as it is, so that nobody needs to own them.
+    const sched::Fleet* const fleet =
+        shared_.with_owner([](sched::Scheduler& scheduler) { return &scheduler.fleet(); });
+    loop_.prepare(*fleet, at);
+  }
+
+  void do_round(Instant due, Instant at) noexcept {
+    loop_.round(shared_, due, at);
+    loop_.act(shared_, at);
+    ticks_.fetch_add(1, std::memory_order_relaxed);  // a count for people
+    after_event();
+  }
+
   void run() {
+    // The kernel may put off a wake-up by 50 us to save power; a thread of ordinary priority may ask for less.
+    (void)::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     Instant next_tick = now() + tick_interval_;
+    Instant wakes_at = next_tick;  // a little earlier where there is a net to warm up
+    Instant acts_at = kNever;
     std::unique_lock lock{mutex_};
     while (!is_stopping_) {
-      const Instant until = std::min(next_tick, std::max(shared_.next_timer_hint(), now()));
+      const Instant until = std::min({wakes_at, acts_at, std::max(shared_.next_timer_hint(), now())});
       sleeps_until_ns_.store(to_ns(until), std::memory_order_relaxed);  // a hint: a lost one costs at most a tick
       condition_.wait_for(lock, std::max(until - now(), Duration{0}));
       sleeps_until_ns_.store(0, std::memory_order_relaxed);  // awake: needs no waking
       if (is_stopping_) return;
       lock.unlock();
       if (shared_.next_timer_hint() <= now()) advance();
-      if (now() >= next_tick) {
-        tick();
-        ticks_.fetch_add(1, std::memory_order_relaxed);  // a count for people
-        next_tick += tick_interval_;
-        if (next_tick < now()) next_tick = now() + tick_interval_;  // do not catch up what was missed
+      {
+        const std::lock_guard round{loop_mutex_};
+        if (wakes_at < next_tick && wakes_at <= now()) {
+          loop_.warm_up();
+          wakes_at = next_tick;
+          // Asleep, even for this short while, the core would cool down again. Once a second, where there is a net.
+          while (now() < next_tick) {
+          }
+        }
+        if (acts_at <= now()) {
+          loop_.act(shared_, now());
+          after_event();
+        }
+        if (const Instant at = now(); at >= next_tick) {
+          do_round(next_tick, at);
+          next_tick += tick_interval_;
+          if (next_tick < now()) next_tick = now() + tick_interval_;  // do not catch up what was missed
+          wakes_at = loop_.runs_net_at(next_tick) ? next_tick - kWarmUpLead : next_tick;
+        }
+        acts_at = loop_.next_due();
       }
       lock.lock();
     }
   }
 
+  /// About what a late wake-up and a net's first runs after a pause take.
+  static constexpr Duration kWarmUpLead{300'000};
+
   std::shared_ptr<Clock> clock_;
   Duration tick_interval_;
   std::unique_ptr<EventLogWriter> log_;
   sched::SharedScheduler<> shared_;
+  LiveLoop<> loop_;
+  std::mutex loop_mutex_;  ///< For rounds: the thread's, and those that somebody asks for.
   Waker wakers_[sched::Scheduler::kChannels];
   std::mutex mutex_;
   std::condition_variable condition_;

@@ -600,6 +600,36 @@ class DeviceShares:
         """
     def set_shares(self, shares: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]) -> None: ...
 
+class OnnxNet:
+    """
+    A net in a native session of ONNX Runtime. One caller at a time.
+    """
+    def __init__(
+        self,
+        library: str,
+        model: bytes,
+        *,
+        features: typing.SupportsInt | typing.SupportsIndex,
+        outputs: typing.SupportsInt | typing.SupportsIndex,
+        max_rows: typing.SupportsInt | typing.SupportsIndex,
+        input_name: str = "features",
+        output_name: str = "quantiles",
+        deadline_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        hang_limit_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None: ...
+    def run(self, features: typing.Any) -> typing.Any:
+        """
+        Outputs for a float32 array of shape (rows, features), or None where there is no answer in time.
+        """
+    def stats(self) -> dict:
+        """
+        What the session did since it was made.
+        """
+    @property
+    def is_handed_over(self) -> bool: ...
+    @property
+    def is_of_this_process(self) -> bool: ...
+
 class ServiceModel:
     """
     Predicted engine times of one model; see core/service_model.hpp.
@@ -787,6 +817,8 @@ class Router:
         clock: typing.Any,
         tick_interval_ns: typing.SupportsInt | typing.SupportsIndex,
         has_thread: bool,
+        forecast: str = "auto",
+        on_start: typing.Any = None,
     ) -> None: ...
     def _add_replica(
         self,
@@ -798,6 +830,7 @@ class Router:
         kv_tokens: typing.SupportsInt | typing.SupportsIndex,
     ) -> int | None: ...
     def _clear_wake(self, channel: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _demands(self) -> tuple: ...
     def _drain_replica(self, replica: typing.SupportsInt | typing.SupportsIndex) -> None: ...
     def _eta_ms(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> tuple[float, float] | None: ...
     def _event_hash(self) -> int: ...
@@ -808,12 +841,24 @@ class Router:
         """
     def _lease_fileno(self) -> int: ...
     def _log_to(self, path: str, header: str) -> None: ...
+    def _loop_stats(self) -> dict: ...
     def _name_model(self, index: typing.SupportsInt | typing.SupportsIndex, name: str) -> None: ...
     def _name_replica(self, index: typing.SupportsInt | typing.SupportsIndex, name: str, url: str | None) -> None: ...
     def _next_ended(self) -> list: ...
     def _outcome(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> str | None: ...
     def _remove_replica(self, replica: typing.SupportsInt | typing.SupportsIndex) -> None: ...
     def _reset_after_fork(self) -> None: ...
+    def _set_net(self, net: OnnxNet | None, name: typing.Any) -> None:
+        """
+        The net that the loop uses from its next round on; takes it over.
+        """
+    def _set_planned_elsewhere(self, is_so: bool) -> None: ...
+    def _set_shares(
+        self,
+        shares: collections.abc.Sequence[
+            tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex]
+        ],
+    ) -> None: ...
     def _stop(self) -> None:
         """
         For the end of the process: ends the thread, writes the log out.
@@ -873,9 +918,15 @@ class Router:
         """
         Up to n placements: (tickets, model ids, replica ids).
         """
+    def set_actuation_delay(self, seconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        How long a plan of shares takes to act, in seconds, from the loop's next round on; 0 (the default): at
+        once. From 5 s on plans look ahead, as far as forecasts have lately been good.
+        """
     def stats(self) -> dict:
         """
-        Counts and shares now: submitted, waiting, running, outcomes, models, replicas.
+        Counts and shares now: submitted, waiting, running, outcomes, models, replicas; and the allocation loop:
+        its rounds, their times, the forecast and its net.
         """
     def submit(
         self,
@@ -965,36 +1016,6 @@ class LoadForecasterCore:
         """
         float64 of shape (models, targets, horizons, quantiles); 0 if not valid.
         """
-
-class OnnxNet:
-    """
-    A net in a native session of ONNX Runtime. One caller at a time.
-    """
-    def __init__(
-        self,
-        library: str,
-        model: bytes,
-        *,
-        features: typing.SupportsInt | typing.SupportsIndex,
-        outputs: typing.SupportsInt | typing.SupportsIndex,
-        max_rows: typing.SupportsInt | typing.SupportsIndex,
-        input_name: str = "features",
-        output_name: str = "quantiles",
-        deadline_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        hang_limit_us: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-    ) -> None: ...
-    def run(self, features: typing.Any) -> typing.Any:
-        """
-        Outputs for a float32 array of shape (rows, features), or None where there is no answer in time.
-        """
-    def stats(self) -> dict:
-        """
-        What the session did since it was made.
-        """
-    @property
-    def is_handed_over(self) -> bool: ...
-    @property
-    def is_of_this_process(self) -> bool: ...
 
 class StepTable:
     """

@@ -22,7 +22,7 @@ SHARE_NAMES = {
     "share_hysteresis": "hysteresis",
     "boost_share": "boost_share",
 }
-OF_THE_RUNTIME = {"tick_interval_ms"}
+OF_THE_RUNTIME = {"tick_interval_ms", "forecast", "forecast_model"}
 
 
 def one_model(**changes: object) -> Config:

@@ -57,6 +57,7 @@ def examine() -> dict[str, Any]:
         },
         "required": {name: _version(name) for name in required},
         "onnxruntime_library": _onnxruntime_library(),
+        "allocation_loop": _allocation_loop(),
         "nvml": {
             "library": ctypes.util.find_library("nvidia-ml"),
             "driver": _driver(),
@@ -96,6 +97,9 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  {name:<17} {version or f'missing; pip install {name}'}")
     library = found["onnxruntime_library"]
     print(f"  its library       {library or 'not found: inference is possible from Python only'}")
+    loop = found["allocation_loop"]
+    print(f"  allocation loop   {loop['form']}: {loop['why']}")
+    print(f"  forecasts         {loop['forecast']}")
     _print_gpus(nvml)
     if nvml["deprecated_pynvml"]:
         print("  note              the deprecated package pynvml is installed too; pip uninstall pynvml")
@@ -229,6 +233,27 @@ def _onnxruntime_library() -> str | None:
         for library in sorted((Path(folder) / "capi").glob("libonnxruntime.so*")):
             return str(library)
     return None
+
+
+def _allocation_loop() -> dict[str, str | None]:
+    """Which form of the loop a router starts here, and where its forecasts come from."""
+    from zeta.scheduler import SHIPPED_NET
+
+    net = str(SHIPPED_NET) if SHIPPED_NET.is_dir() else None
+    if net is None:
+        forecast = "classical candidates: no net is installed"
+    elif _onnxruntime_library() is None:
+        forecast = (
+            "classical candidates: a net is installed, but no ONNX Runtime library that native code could run it in"
+        )
+    else:
+        forecast = "classical candidates and the net that is installed, behind a guard"
+    return {
+        "form": "native thread",
+        "why": "it needs no interpreter; zeta.AllocationLoop is the Python form, for a policy or forecast in Python",
+        "forecast": forecast,
+        "net": net,
+    }
 
 
 def _driver() -> str | None:

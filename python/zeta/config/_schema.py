@@ -23,6 +23,7 @@ __all__ = [
     "COLLATIONS",
     "COLOCATIONS",
     "ENGINES",
+    "FORECASTS",
     "MAX_DEVICES",
     "MAX_MODELS",
     "MAX_REPLICAS",
@@ -34,6 +35,7 @@ __all__ = [
     "Config",
     "Device",
     "Engine",
+    "Forecast",
     "Model",
     "Order",
     "Policy",
@@ -50,6 +52,7 @@ Admission = Literal["queue", "reject", "downgrade"]
 Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "tgi", "openai", "sim"]
 Colocation = Literal["timeslice", "mps", "exclusive", "swap"]
 Collation = Literal["gain", "exhaustive"]
+Forecast = Literal["auto", "off", "ewma"]
 
 POLICIES: tuple[Policy, ...] = typing.get_args(Policy)
 ORDERS: tuple[Order, ...] = typing.get_args(Order)
@@ -57,6 +60,7 @@ ADMISSIONS: tuple[Admission, ...] = typing.get_args(Admission)
 ENGINES: tuple[Engine, ...] = typing.get_args(Engine)
 COLOCATIONS: tuple[Colocation, ...] = typing.get_args(Colocation)
 COLLATIONS: tuple[Collation, ...] = typing.get_args(Collation)
+FORECASTS: tuple[Forecast, ...] = typing.get_args(Forecast)
 
 # The core's fixed sizes (core/types.hpp): one bit per model in a 32-bit set, ids of 8 and 16 bits.
 MAX_MODELS = 32
@@ -150,6 +154,10 @@ class Scheduler(_Checked):
     collation: Collation = knob("gain", "on a swap device: leave the resident model where another serves more in time")
     collation_max_wait_ms: float = knob(
         300_000.0, "on a swap device: room for three changes of 50 s, drains, and as much work", unit="ms", low=1
+    )
+    forecast: Forecast = knob("auto", "the guarded forecaster; 'ewma' is a 30 s mean, 'off' computes nothing")
+    forecast_model: str | None = knob(
+        None, "None: the net that is shipped, if there is one; without it the classical candidates", unit="directory"
     )
     weights: Weights = knob(Weights(), "what suitability is made of; docs/scoring.md")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zeta.runtime._allocation import AllocationLoop, LoopReport, Policy
 from zeta.runtime._monitor import Monitor, examine
+from zeta.runtime._net import load_net
 
-__all__ = ["Monitor", "examine"]
+__all__ = ["AllocationLoop", "LoopReport", "Monitor", "Policy", "examine", "load_net"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from zeta import _core
@@ -13,6 +16,7 @@ from zeta.config import Config, Device, Engine, Model, Replica, Scheduler, Tenan
 from zeta.errors import ConfigError, UnknownTicket
 from zeta.scheduler._decision_log import header_of
 from zeta.scheduler._native_config import DEFAULT_KV_TOKENS, native_config, resolve
+from zeta.scheduler._net import SHIPPED_NET, bring_net, load_net
 from zeta.scheduler._process import look_after
 from zeta.types import Outcome
 
@@ -112,8 +116,11 @@ class Router(_core.Router):
             clock=clock,
             tick_interval_ns=round(scheduler.tick_interval_ms * 1e6),
             has_thread=background,
+            forecast=scheduler.forecast,
+            on_start=functools.partial(bring_net, weakref.ref(self)),
         )
         self._config = config
+        self._net_directory = _net_directory(scheduler.forecast_model)
         self._model_ids = {name: number for number, name in enumerate(names.models)}
         self._replica_ids: dict[str, int] = {}
         for number, name in enumerate(names.models):
@@ -214,6 +221,37 @@ class Router(_core.Router):
         if self._desk is None:
             self._desk = LeaseDesk(self)
         return AsyncLease(self, self._desk, lambda: self.submit(**request, _channel=1))
+
+    def set_forecast_model(self, directory: str | os.PathLike[str] | None) -> None:
+        """Puts another net in the place of the allocation loop's, while it runs.
+
+        The loop takes it at its next round; no round uses two. Until then, and if this raises, it goes on with the one
+        it has.
+
+        Parameters
+        ----------
+        directory : path-like or None
+            Of the net and its manifest, as `zeta train` writes them. None: forecasts do without a net.
+
+        Raises
+        ------
+        ModelLoadError, SchemaMismatch
+            If it is not exactly what its manifest says, was made for other features, or ONNX Runtime cannot run it.
+        ConfigError
+            If this router's forecasts are not those that a net takes part in.
+        """
+        if self._config.scheduler.forecast != "auto":
+            raise ConfigError(
+                f"this router has scheduler.forecast = {self._config.scheduler.forecast!r}, which asks no net; build "
+                "it with 'auto'",
+                "scheduler.forecast",
+                self._config.scheduler.forecast,
+                "auto",
+            )
+        path = None if directory is None else Path(directory)
+        net = None if path is None else load_net(path, len(self._model_ids))
+        self._net_directory = path
+        self._set_net(net, None if path is None else str(path))
 
     def close(self) -> None:
         """Ends the router's thread and wakes whoever waits; further calls raise ClosedError. Twice is once."""
@@ -333,6 +371,13 @@ class Router(_core.Router):
         if models[model].replicas != replicas:
             models[model] = dataclasses.replace(models[model], replicas=replicas)
             self._config = dataclasses.replace(self._config, models=tuple(models))
+
+
+def _net_directory(given: str | None) -> Path | None:
+    """Where the net of a router is that starts; None: there is none."""
+    if given is not None:
+        return Path(given)
+    return SHIPPED_NET if SHIPPED_NET.is_dir() else None
 
 
 def _unknown(what: str, name: str, known: dict[str, Any]) -> ConfigError:

@@ -29,8 +29,7 @@ struct AllocationConfig {
 ///
 /// - Without an actuation delay a tick is Scheduler::tick, whatever a forecast says: feedback is better there.
 /// - With one, each tick's plan follows the last one made (not the one in force) and acts a delay later. The owner
-/// calls
-///   `act` when `next_due` has come.
+///   calls `act` when `next_due` has come.
 /// - From `forecast_from` on, and while the outlook is known and trusted (OutlookTrust), needs are those of the instant
 ///   at which the plan will act: the backlog of now, plus what is expected to arrive, less what the device does until
 ///   then under the plans in flight (Smith, 1957: a controller with a dead time acts on a model of what it has already
@@ -60,21 +59,60 @@ class AllocationLoop {
   void set_actuation_delay(Duration delay) noexcept {
     config_.actuation_delay = is_ever_delayed() ? std::max(delay, Duration{0}) : Duration{0};
   }
+  [[nodiscard]] bool is_delayed() const noexcept { return config_.actuation_delay > Duration{0}; }
 
   /// One round.
   void tick(Scheduler& scheduler, Instant now) noexcept {
-    look_ahead(scheduler.fleet(), now);
-    if (config_.actuation_delay == Duration{0}) {
+    count(scheduler.fleet(), now);
+    look_ahead();
+    if (!is_delayed()) {
       scheduler.tick(now);
       return;
     }
+    plan_ahead(scheduler, now);
+    scheduler.note_overload(now);
+  }
+
+  // --- parts of a round, for a loop that lets others use the scheduler while it looks ahead ---
+
+  /// Counts what has arrived if a second has ended.
+  void count(const Fleet& fleet, Instant now) noexcept {
+    if (outlook_ == nullptr || !is_ever_delayed()) return;
+    if (next_bin_ == kNever) next_bin_ = Instant{kBin * (now.time_since_epoch() / kBin + 1)};
+    if (next_bin_ > now) return;
+    const std::int64_t passed = 1 + (now - next_bin_) / kBin;
+    count_over(fleet, static_cast<double>(passed));
+    // After a stall longer than kMostBins the outlook hears of its last part only.
+    next_bin_ += kBin * std::max(passed - kMostBins, std::int64_t{0});
+    bins_to_close_ = std::min(passed, kMostBins);
+  }
+
+  /// Closes the seconds that were counted and asks the outlook; true if there were any. Needs no scheduler.
+  bool look_ahead() noexcept {
+    const bool has_any = bins_to_close_ > 0;
+    for (; bins_to_close_ > 0; --bins_to_close_, next_bin_ += kBin) close_bin();
+    return has_any;
+  }
+
+  /// Whether a tick at `at` will look ahead.
+  [[nodiscard]] bool looks_ahead_at(Instant at) const noexcept { return outlook_ != nullptr && next_bin_ <= at; }
+
+  /// Plans every shared device; the plans act a delay later.
+  void plan_ahead(const Scheduler& scheduler, Instant now) noexcept {
     for (std::size_t d = 0; d < latest_.size(); ++d) {
       if (!scheduler.fleet().device(d).config.is_shared) continue;
       latest_[d] = plan(scheduler, d, now);
       in_flight_[d].push(latest_[d], now + config_.actuation_delay, config_.actuation_delay);
     }
     foreseen_ticks_ += is_foreseen_ ? 1 : 0;
-    scheduler.note_overload(now);
+  }
+
+  /// Where the next plans go on from what is in force, and those in flight are forgotten: for a delay that begins.
+  void start_from(const Fleet& fleet) noexcept {
+    for (std::size_t d = 0; d < latest_.size(); ++d) {
+      latest_[d] = fleet.device(d).plan;
+      while (in_flight_[d].size() > 0) in_flight_[d].pop();
+    }
   }
 
   /// When the next plan in flight acts; kNever without one.
@@ -86,9 +124,14 @@ class AllocationLoop {
 
   /// Puts into force what is due by `now`.
   void act(Scheduler& scheduler, Instant now) noexcept {
+    act(now, [&scheduler](std::size_t device, const share::Plan& plan) { scheduler.set_plan(device, plan); });
+  }
+  /// As above, by `put(device, plan)`.
+  template <class Put>
+  void act(Instant now, Put&& put) noexcept {
     for (std::size_t d = 0; d < in_flight_.size(); ++d) {
       while (in_flight_[d].next_due() <= now) {
-        scheduler.set_plan(d, in_flight_[d][0].plan);
+        put(d, in_flight_[d][0].plan);
         in_flight_[d].pop();
       }
     }
@@ -115,20 +158,8 @@ class AllocationLoop {
     return config_.may_be_delayed || config_.actuation_delay > Duration{0};
   }
 
-  /// Closes the seconds that have passed: counts them, and asks the outlook and whether to believe it.
-  void look_ahead(const Fleet& fleet, Instant now) noexcept {
-    if (outlook_ == nullptr || !is_ever_delayed()) return;
-    if (next_bin_ == kNever) next_bin_ = Instant{kBin * (now.time_since_epoch() / kBin + 1)};
-    if (next_bin_ > now) return;
-    const std::int64_t passed = 1 + (now - next_bin_) / kBin;
-    count(fleet, static_cast<double>(passed));
-    // After a stall longer than kMostBins the outlook hears of its last part only.
-    next_bin_ += kBin * std::max(passed - kMostBins, std::int64_t{0});
-    for (; next_bin_ <= now; next_bin_ += kBin) close_bin();
-  }
-
   /// What arrived since the last count, evenly over the seconds that have passed: one, unless the loop was held up.
-  void count(const Fleet& fleet, double seconds) noexcept {
+  void count_over(const Fleet& fleet, double seconds) noexcept {
     for (std::size_t m = 0; m < counted_.size(); ++m) {
       const Model& model = fleet[ModelId{static_cast<std::uint8_t>(m)}];
       arrived_[m] = {static_cast<double>(model.arrivals - counted_[m].arrivals) / seconds,
@@ -198,7 +229,8 @@ class AllocationLoop {
   std::vector<Counted> counted_;  ///< By model, up to the last bin.
   std::vector<ArrivedBin> arrived_;
   std::vector<share::ExpectedWork> expected_;
-  Instant next_bin_ = kNever;  ///< Ends at a whole second of the clock; kNever before the first tick.
+  Instant next_bin_ = kNever;       ///< Ends at a whole second of the clock; kNever before the first tick.
+  std::int64_t bins_to_close_ = 0;  ///< Counted, and not yet told to the outlook.
   std::uint64_t foreseen_ticks_ = 0;
   bool is_foreseen_ = false;
 };

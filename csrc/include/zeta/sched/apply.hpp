@@ -49,6 +49,13 @@ inline bool apply_event(Scheduler& scheduler, EventRecord& event) noexcept {
       return true;
     case EventKind::feedback:
       return scheduler.feedback(event.ticket, event.quality);
+    case EventKind::set_share:
+      scheduler.set_share(event.model, event.quality, !event.in_batch, event.now);
+      return true;
+    case EventKind::note_overload:
+      scheduler.note_overload(event.now);
+      scheduler.settle(event.now);
+      return true;
   }
   return false;
 }

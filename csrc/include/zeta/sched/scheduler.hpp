@@ -236,6 +236,20 @@ class Scheduler {
     put_into_force(fleet_.device(device_index), plan);
     fingerprint_.add(plan);
   }
+  /// The share of one model, as an event of its own; those of a device act together, with the last of them.
+  void set_share(ModelId model, double share, bool is_last, Instant now) noexcept {
+    const std::size_t device = index_of(fleet_[model].config.device);
+    const std::vector<ModelId>& models = fleet_.device(device).models;
+    if (!fleet_.device(device).config.is_shared) return;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      if (models[i] == model) staged_.share[i] = share;
+    }
+    if (!is_last) return;
+    staged_.count = static_cast<std::uint32_t>(models.size());
+    staged_.at = now;
+    set_plan(device, staged_);
+    settle(now);
+  }
   void note_overload(Instant now) noexcept { sched::note_overload(fleet_, backlog_.room(), config_, now); }
 
   // --- replicas ------------------------------------------------------------------------------------------------------
@@ -418,6 +432,7 @@ class Scheduler {
   Placer placer_;
   Collation collation_;
   Crowd crowd_;
+  share::Plan staged_;  ///< What set_share has been told.
   std::atomic<std::uint64_t> sequence_{0};
 };
 
