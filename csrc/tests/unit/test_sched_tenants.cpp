@@ -65,7 +65,7 @@ Tail latency_of_quiet(double loudness, std::uint64_t seed) {
     }
     while (const auto placed = scheduler.next_placement()) {
       const auto* const s = scheduler.live(placed->ticket);
-      ends.push({s->placed_at + s->work, placed->ticket});
+      ends.push({s->stage_began + s->work, placed->ticket});
     }
   }
   auto at = latencies.begin() + static_cast<std::ptrdiff_t>(latencies.size() * 99 / 100);
