@@ -510,12 +510,12 @@ void bind_sched(py::module_& module) {
   py::class_<PyRouter> router_class(module, "Router", "The native router. Private: use zeta.Router.");
   router_class
       .def(py::init([](sched::SchedulerConfig config, py::object clock, std::int64_t tick_interval_ns, bool has_thread,
-                       const std::string& forecast, py::object on_start) {
+                       const std::string& forecast, py::object ask_net) {
              return std::make_unique<PyRouter>(std::move(config), std::move(clock), tick_interval_ns, has_thread,
-                                               forecast_mode(forecast), std::move(on_start));
+                                               forecast_mode(forecast), std::move(ask_net));
            }),
            py::kw_only(), py::arg("config"), py::arg("clock"), py::arg("tick_interval_ns"), py::arg("has_thread"),
-           py::arg("forecast") = "auto", py::arg("on_start") = py::none())
+           py::arg("forecast") = "auto", py::arg("ask_net") = py::none())
       .def(
           "_name_model", [](PyRouter& self, std::size_t i, const std::string& name) { self.model_names.set(i, name); },
           py::arg("index"), py::arg("name"))

@@ -1,5 +1,6 @@
 #include "py_router.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <thread>
@@ -9,13 +10,15 @@ namespace py = pybind11;
 namespace zeta::bindings {
 
 PyRouter::PyRouter(sched::SchedulerConfig given, py::object clock, std::int64_t tick_interval_ns, bool has_thread,
-                   runtime::ForecastMode forecast, py::object on_start)
+                   runtime::ForecastMode forecast, py::object ask_net)
     : config{std::move(given)},
       clock_{std::move(clock)},
       tick_interval_ns_{tick_interval_ns},
       has_thread_{has_thread && clock_.is_none()},
       forecast_{forecast},
-      on_start_{std::move(on_start)} {
+      ask_net_{std::move(ask_net)},
+      is_net_asked_for_{!has_thread_ || ask_net_.is_none()},
+      asks_for_net_after_{static_cast<std::uint64_t>(1 + 500'000'000 / std::max<std::int64_t>(tick_interval_ns, 1))} {
   build();
 }
 
@@ -34,12 +37,16 @@ void PyRouter::build() {
 void PyRouter::start() {
   is_started_ = true;  // on the first use, so that a configured but idle router has no thread
   router_->start();
-  if (on_start_.is_none()) return;
+}
+
+void PyRouter::ask_for_net() {
+  is_net_asked_for_ = true;
   try {
-    on_start_();
+    ask_net_();
   } catch (py::error_already_set& error) {
-    error.discard_as_unraisable("a zeta router's start");  // whoever submits a request has not asked for this
+    error.discard_as_unraisable("a zeta router's net");  // whoever submits a request has not asked for this
   }
+  if (router_ == nullptr) raise_closed();  // by another thread meanwhile
 }
 
 void PyRouter::set_net(OnnxNet* net, py::object name) {
@@ -63,7 +70,7 @@ void PyRouter::close() {
 
 void PyRouter::stop() {
   if (router_ == nullptr) return;
-  is_started_ = true;  // not again
+  is_started_ = is_net_asked_for_ = true;  // not again
   router_->stop();
   router_->flush_log();
 }
@@ -74,6 +81,7 @@ void PyRouter::reset_after_fork() {
   users.store(0, std::memory_order_relaxed);  // the child has one thread
   is_started_ = false;
   net_name_ = py::none();
+  is_net_asked_for_ = !has_thread_ || ask_net_.is_none();
   build();
 }
 

@@ -58,7 +58,7 @@ class Names {
 class PyRouter {
  public:
   PyRouter(sched::SchedulerConfig config, pybind11::object clock, std::int64_t tick_interval_ns, bool has_thread,
-           runtime::ForecastMode forecast, pybind11::object on_start);
+           runtime::ForecastMode forecast, pybind11::object ask_net);
   ~PyRouter();
   PyRouter(const PyRouter&) = delete;
   PyRouter& operator=(const PyRouter&) = delete;
@@ -67,6 +67,7 @@ class PyRouter {
   runtime::Router& open() {
     if (router_ == nullptr) raise_closed();
     if (has_thread_ && !is_started_) start();
+    if (!is_net_asked_for_ && router_->ticks() >= asks_for_net_after_) ask_for_net();
     return *router_;
   }
 
@@ -94,13 +95,16 @@ class PyRouter {
   [[noreturn]] static void raise_closed();
   void build();
   void start();
+  void ask_for_net();
 
   pybind11::object clock_;
   std::int64_t tick_interval_ns_;
   bool has_thread_;
   bool is_started_ = false;
   runtime::ForecastMode forecast_;
-  pybind11::object on_start_;  ///< Called with the thread's start; holds no strong reference to the router.
+  pybind11::object ask_net_;  ///< Sees to a net for the loop; holds no strong reference to the router.
+  bool is_net_asked_for_;
+  std::uint64_t asks_for_net_after_;  ///< Ticks: half a second, so that a router that is soon gone needs none.
   pybind11::object net_name_ = pybind11::none();
   std::unique_ptr<runtime::Router> router_;
   pybind11::dict tenants_;

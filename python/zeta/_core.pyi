@@ -818,7 +818,7 @@ class Router:
         tick_interval_ns: typing.SupportsInt | typing.SupportsIndex,
         has_thread: bool,
         forecast: str = "auto",
-        on_start: typing.Any = None,
+        ask_net: typing.Any = None,
     ) -> None: ...
     def _add_replica(
         self,

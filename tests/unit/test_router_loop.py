@@ -120,7 +120,7 @@ def test_a_net_that_is_missing_costs_one_line_and_no_error(tmp_path: Path, caplo
     caplog.set_level(logging.INFO, "zeta.forecast")
     with Router(**fleet(forecast_model=str(tmp_path / "none"))) as router:
         router.submit(prompt_tokens=100, max_tokens=1)
-        wait_for(lambda: caplog.records)
+        wait_for(lambda: router.stats() and caplog.records)
         wait_for(lambda: router.stats()["loop"]["forecasts"])
         assert router.stats()["loop"]["net"] is None
     assert len(caplog.records) == 1

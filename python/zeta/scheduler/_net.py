@@ -26,8 +26,6 @@ SHIPPED_NET = Path(__file__).parents[1] / "artefacts" / "forecast"
 NetLoader = Callable[[Path, int], OnnxNet]
 """From a directory and a number of models to a checked net, or an error that says what is wrong with it."""
 
-_PATIENCE_S = 0.5  # the first forecast is made after a second; a router that is gone by then needs no net
-
 _loader: NetLoader | None = None
 
 
@@ -57,7 +55,10 @@ def _log() -> logging.Logger:
 
 
 def bring_net(reference: weakref.ref[Router]) -> None:
-    """Loads the net of a router whose loop has just started, on a daemon thread. Without one, forecasts do without."""
+    """Loads the net of a router, on a daemon thread. Without one, forecasts do without.
+
+    A router asks for it with the first call after half a second of rounds; the first forecast is made after one.
+    """
     router = reference()
     if router is None or router.config.scheduler.forecast != "auto":
         return
@@ -74,9 +75,6 @@ def bring_net(reference: weakref.ref[Router]) -> None:
 
 
 def _bring(reference: weakref.ref[Router], directory: Path) -> None:
-    from threading import Event
-
-    Event().wait(_PATIENCE_S)
     router = reference()
     if router is None or router.is_closed:
         return

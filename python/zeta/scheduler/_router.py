@@ -117,7 +117,7 @@ class Router(_core.Router):
             tick_interval_ns=round(scheduler.tick_interval_ms * 1e6),
             has_thread=background,
             forecast=scheduler.forecast,
-            on_start=functools.partial(bring_net, weakref.ref(self)),
+            ask_net=functools.partial(bring_net, weakref.ref(self)),
         )
         self._config = config
         self._net_directory = _net_directory(scheduler.forecast_model)
