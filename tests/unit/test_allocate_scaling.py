@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zeta.allocate import ModelLoad, Scaling, ScalingConfig, scale
 from zeta.errors import ConfigError
 
-CONFIG = ScalingConfig(start_up_s=120.0, headroom=0.5)
+CONFIG = ScalingConfig(start_up_s=120.0, headroom=0.5, scale_in_after_s=300.0)
 
 
 @dataclasses.dataclass

@@ -56,7 +56,7 @@ class ScalingConfig:
     headroom: float = 0.8
     acts_s: float = 60.0
     clears_s: float = 30.0
-    scale_in_after_s: float = 300.0
+    scale_in_after_s: float = 120.0
     cool_down_s: float = 60.0
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ inline void go_on(std::span<Foreseen> models, double capacity, double from_s, do
   }
 }
 
-/// How a foreseen state becomes a need.
+/// How a foreseen state becomes a need. What else was tried: docs/decisions/0010-foresight.md.
 struct ForesightConfig {
   /// GPU-seconds of predicted work that a device is taken to do per second: twice what it does. A share that turns out
   /// wrong when it acts costs more than an even one, so only a need that is sure to stand out moves shares.
