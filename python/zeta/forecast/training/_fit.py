@@ -124,7 +124,7 @@ def fit(
         features, targets, weights = deck.deal(rng, plan.batch)
         loss = _loss(net, features, targets, weights)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         schedule.step()
