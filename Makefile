@@ -20,7 +20,7 @@ say = @printf '\n== %s\n' "$(1)"
 BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
 	-type f -not -name '*.pyc' -not -name '_core*.so' 2>/dev/null)
 
-.PHONY: help demo test test-native test-asan test-tsan test-ubsan test-python stubs gates format wheel bench bench-full nightly \
+.PHONY: help demo test test-native test-asan test-tsan test-python stubs gates format wheel bench bench-full nightly \
 	nightly-native nightly-model nightly-stress sanitizers clean
 
 help: ## Say what each command does
@@ -58,8 +58,8 @@ demo: $(VENV)/.installed ## Build zeta and replay the embedded hour of a real tr
 test: test-native test-python ## Build zeta, run the C++ tests and the fast Python tests
 	@echo "make test: passed"
 
-# test-native, test-asan, test-tsan, test-ubsan: one CMake preset each.
-test-native test-asan test-tsan test-ubsan: test-%: $(VENV)/.dependencies
+# test-native, test-asan, test-tsan: one CMake preset each.
+test-native test-asan test-tsan: test-%: $(VENV)/.dependencies
 	$(call say,C++ tests ($*))
 	@$(ENV) if [ -z "$${ZETA_HAS_DOCTEST:-}" ]; then \
 		echo "SKIPPED: the C++ tests need doctest (apt-get install doctest-dev, rm -r $(VENV), make test)"; \
@@ -71,7 +71,7 @@ test-python: $(VENV)/.installed
 	$(call say,Python tests)
 	@$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
 
-sanitizers: test-asan test-tsan test-ubsan ## Run the C++ tests under the address, thread and undefined-behaviour sanitizers
+sanitizers: test-asan test-tsan ## Run the C++ tests under the address, thread and undefined-behaviour sanitizers
 
 stubs: $(VENV)/.installed ## Regenerate python/zeta/_core.pyi from the built extension
 	$(call say,Writing python/zeta/_core.pyi)
