@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -14,6 +12,7 @@
 #include "clock.hpp"
 #include "event_log_file.hpp"
 #include "live_loop.hpp"
+#include "punctual_thread.hpp"
 #include "waker.hpp"
 #include "zeta/sched/shared_scheduler.hpp"
 
@@ -170,8 +169,7 @@ class Router {
   }
 
   void run() {
-    // The kernel may put off a wake-up by 50 us to save power; a thread of ordinary priority may ask for less.
-    (void)::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    make_punctual();
     Instant next_tick = now() + tick_interval_;
     Instant wakes_at = next_tick;  // a little earlier where there is a net to warm up
     Instant acts_at = kNever;

@@ -174,12 +174,12 @@ def _slow_model(times: int) -> bytes:
 
 
 def test_a_run_without_end_is_stopped_between_two_nodes() -> None:
-    net = NativeNet(_slow_model(200), SCHEMA, max_rows=256, hang_limit_us=20_000)  # some 150 ms
+    net = NativeNet(_slow_model(600), SCHEMA, max_rows=256, hang_limit_us=10_000)  # some 90 to 450 ms
     features = rows(256)
     assert net.core.run(features) is None
     stats = net.stats()
     assert (stats["stopped"], stats["late"], stats["failures"]) == (1, 1, 0)
-    unlimited = NativeNet(_slow_model(200), SCHEMA, max_rows=256)
+    unlimited = NativeNet(_slow_model(600), SCHEMA, max_rows=256)
     unlimited.run(features)
     assert stats["last_run_us"] < unlimited.stats()["last_run_us"] / 2
     # The stop is for one run: a short one afterwards has its answer.
