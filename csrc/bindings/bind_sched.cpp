@@ -587,6 +587,12 @@ void bind_sched(py::module_& module) {
           },
           py::arg("replica"))
       .def(
+          "_resume_replica",
+          [](PyRouter& self, std::uint16_t id) {
+            apply_event(self, sched::EventKind::resume_replica, [&](auto& e) { e.replica = ReplicaId{id}; });
+          },
+          py::arg("replica"))
+      .def(
           "_remove_replica",
           [](PyRouter& self, std::uint16_t id) {
             apply_event(self, sched::EventKind::remove_replica, [&](auto& e) { e.replica = ReplicaId{id}; });

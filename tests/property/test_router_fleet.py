@@ -127,6 +127,10 @@ class Fleet:
         if names := [name for name in self.router.replica_names if name]:
             self.router.drain_replica(self.chance.choice(names))
 
+    def resume_replica(self) -> None:
+        if names := [name for name in self.router.replica_names if name]:
+            self.router.resume_replica(self.chance.choice(names))
+
     def remove_replica(self) -> None:
         if names := [name for name in self.router.replica_names if name]:
             self.router.remove_replica(self.chance.choice(names))
@@ -172,6 +176,7 @@ WEIGHTS = {
     Fleet.tick: 1,
     Fleet.add_replica: 0.3,
     Fleet.drain_replica: 0.07,
+    Fleet.resume_replica: 0.07,
     Fleet.remove_replica: 0.15,
 }
 SHAPES: dict[str, dict[str, object]] = {

@@ -149,6 +149,13 @@ class Beside:
             replica.is_draining = True
             self.model.settle(self.now)
 
+    def resume_replica(self, which: int) -> None:
+        if self.model.replicas:
+            replica = self.model.replicas[which % len(self.model.replicas)]
+            self.router.resume_replica(replica.name)
+            replica.is_draining = False
+            self.model.settle(self.now)
+
     def remove_replica(self, which: int) -> None:
         if self.model.replicas:
             replica = self.model.replicas[which % len(self.model.replicas)]
@@ -195,6 +202,7 @@ RULES: dict[str, list[tuple[int, int]]] = {
     "tick": [],
     "add_replica": [(1, 6), (1, 8)],
     "drain_replica": [WHICH],
+    "resume_replica": [WHICH],
     "remove_replica": [WHICH],
 }
 WEIGHTS = {
@@ -209,6 +217,7 @@ WEIGHTS = {
     "tick": 0.5,
     "add_replica": 0.4,
     "drain_replica": 0.1,
+    "resume_replica": 0.1,
     "remove_replica": 0.2,
 }
 

@@ -222,6 +222,16 @@ def test_replicas_join_drain_and_leave(router: zeta.Router) -> None:
     assert router.stats()["replicas"]["r1"]["is_draining"]
 
 
+def test_a_drained_replica_that_resumes_takes_what_waits(router: zeta.Router) -> None:
+    router.drain_replica("r0")
+    assert router.outcome(router.submit(prompt_tokens=1)) is zeta.Outcome.REJECTED_NO_REPLICA
+    router.add_replica("m", "r1", max_in_flight=1)
+    first, second = (router.submit(prompt_tokens=1) for _ in range(2))
+    assert [lease.ticket for lease in router.poll()] == [first]
+    router.resume_replica("r0")
+    assert [(lease.ticket, lease.replica) for lease in router.poll()] == [(second, "r0")]
+
+
 def test_mistaken_replica_calls_name_the_mistake(router: zeta.Router) -> None:
     with pytest.raises(ConfigError, match=r"replica 'r0' is there already"):
         router.add_replica("m", "r0")

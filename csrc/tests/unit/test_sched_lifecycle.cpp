@@ -61,6 +61,19 @@ TEST_CASE("a drained replica finishes what it has; a removed one gives it back")
   CHECK(scheduler.ledger().adds_up());
 }
 
+TEST_CASE("a drained replica that resumes takes what waits") {
+  Scheduler scheduler{one_model(1)};
+  const Ticket a = start(scheduler, request(10), kStart);
+  const Ticket b = scheduler.submit(request(10), kStart);
+  scheduler.drain_replica(ReplicaId{0}, kStart);
+  CHECK(scheduler.complete(a, 10, kStart));
+  CHECK_FALSE(scheduler.next_placement().has_value());
+  CHECK(scheduler.outcome(scheduler.submit(request(10), kStart)) == Outcome::rejected_no_replica);
+  scheduler.resume_replica(ReplicaId{0}, kStart);
+  CHECK(scheduler.next_placement()->ticket == b);
+  CHECK(scheduler.ledger().adds_up());
+}
+
 TEST_CASE("the number of a removed replica is used again, and late news of its requests is not believed") {
   Scheduler scheduler{one_model(1)};
   const Ticket lost = start(scheduler, request(10), kStart);

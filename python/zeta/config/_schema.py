@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import ipaddress
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
@@ -36,11 +37,13 @@ __all__ = [
     "Device",
     "Engine",
     "Forecast",
+    "Key",
     "Model",
     "Order",
     "Policy",
     "Replica",
     "Scheduler",
+    "Serve",
     "Tenant",
     "Weights",
     "default_fleet",
@@ -182,6 +185,11 @@ class Replica(_Checked):
         high=65_536,
     )
 
+    api_key_env: str | None = knob(None, "environment variable with the key that the server asks for")
+    sends_priority: bool = knob(
+        False, "vLLM refuses a priority unless it runs with --scheduling-policy priority", unit="yes or no"
+    )
+
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
         _need_name(self)
@@ -215,6 +223,9 @@ class Model(_Checked):
     ttft_slo_ms: float | None = knob(None, "None: 1 to 3 s by the model's rank in quality", unit="ms", low=1)
     tpot_slo_ms: float = knob(100.0, "10 tokens/s, faster than people read", unit="ms per output token", low=1)
     mean_output_tokens: float = knob(256.0, "until completions teach better", unit="tokens", low=1)
+    served_name: str | None = knob(None, "None: the model's name; what its servers call it")
+    aliases: Sequence[str] = knob((), "further names under which the gateway offers it")
+    fallbacks: Sequence[str] = knob((), "models that the gateway asks instead while none of its replicas is up")
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
@@ -251,6 +262,73 @@ class Tenant(_Checked):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Key(_Checked):
+    """A key that clients of the gateway may show. Its text stands in no file: only its hash, or where to find it."""
+
+    tenant: str = needed("whose requests it makes them")
+    sha256: str | None = knob(None, "hash of the key, as `printf %s KEY | sha256sum` prints it", unit="64 hex digits")
+    env: str | None = knob(None, "environment variable that holds the key, in place of sha256")
+    is_admin: bool = knob(False, "may also add, drain and remove replicas", unit="yes or no")
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        if (self.sha256 is None) == (self.env is None):
+            raise _refused(self, "sha256", "exactly one of sha256 and env")
+        if self.sha256 is not None and not (len(self.sha256) == 64 and set(self.sha256.lower()) <= set(_HEX)):
+            raise _refused(self, "sha256", "64 hex digits")
+
+
+_HEX = "0123456789abcdef"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Serve(_Checked):
+    """The gateway, `zeta serve`."""
+
+    host: str = knob("127.0.0.1", "reachable from this machine alone; anything else asks for keys")
+    port: int = knob(8080, "0: the kernel chooses, and the log says which", low=0, high=65_535)
+    keys: Sequence[Key] = knob((), "none: everybody on this machine is tenant 'default'")
+    open_metrics: bool = knob(True, "/metrics and /ui ask for no key on a loopback address", unit="yes or no")
+    header_timeout_s: float = knob(10.0, "who sends a head slower only holds a connection", unit="s", low=0.05)
+    body_timeout_s: float = knob(30.0, "8 MiB over 2 Mbit/s", unit="s", low=0.05)
+    idle_timeout_s: float = knob(120.0, "kept connections; longer than clients' pools keep them", unit="s", low=0.05)
+    queue_timeout_s: float = knob(120.0, "a client that waits longer has usually left", unit="s", low=0.05)
+    connect_timeout_s: float = knob(2.0, "a server on the same network answers in milliseconds", unit="s", low=0.05)
+    first_token_timeout_s: float = knob(120.0, "a long prompt on a busy engine", unit="s", low=0.05)
+    inter_token_timeout_s: float = knob(30.0, "an engine that is silent for longer has stalled", unit="s", low=0.05)
+    total_timeout_s: float = knob(900.0, "the longest answers take some minutes", unit="s", low=0.05)
+    write_timeout_s: float = knob(30.0, "a client that reads nothing for longer is cut off", unit="s", low=0.05)
+    drain_s: float = knob(30.0, "what runs may finish after SIGTERM; orchestrators kill after 30 s", unit="s", low=0)
+    max_connections: int = knob(4096, "half of a common limit on open files", unit="connections", low=1)
+    max_header_bytes: int = knob(32_768, "as common servers allow", unit="bytes", low=1024)
+    max_body_bytes: int = knob(8 << 20, "a 128k-token prompt has 0.5 MB; images more", unit="bytes", low=1024)
+    max_json_depth: int = knob(64, "tools' schemas nest by a dozen", unit="levels", low=4, high=500)
+    max_output_tokens: int = knob(16_384, "larger wishes are lowered to it", unit="tokens", low=1)
+    max_choices: int = knob(8, "n of one request: each is an answer of its own", low=1)
+    buffer_bytes: int = knob(65_536, "held for a client that reads slowly before its server is paused", low=1024)
+    retry_fraction: float = knob(0.1, "of the requests in flight may be second tries", unit="fraction", low=0, high=1)
+    health_interval_s: float = knob(2.0, "a dead server is found by its requests sooner", unit="s", low=0.05)
+    eject_after: int = knob(3, "failures in a row", unit="failures", low=1)
+    eject_s: float = knob(5.0, "times the number of ejections, at most 5 minutes", unit="s", low=0.05)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        if not self.keys and not _is_loopback(self.host):
+            raise _refused(
+                self, "host", "a loopback address, or at least one [[serve.keys]]: others can reach this one"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Config(_Checked):
     """A whole configuration. Building one checks what concerns several parts at once.
 
@@ -264,6 +342,7 @@ class Config(_Checked):
     models: Sequence[Model] = knob((), "models can join later")
     devices: Sequence[Device] = knob((), "models that name no device have one of their own")
     tenants: Sequence[Tenant] = knob((), "tenants that are not listed weigh 1")
+    serve: Serve = knob(Serve(), "the gateway; a router in a program of your own takes no notice")
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
@@ -279,6 +358,13 @@ class Config(_Checked):
                 raise ConfigError(
                     f"{key}: {len(names)} given; at most {most} are possible", key, len(names), f"<= {most}"
                 )
+        offered = [name for model in self.models for name in (model.name, *model.aliases)]
+        _refuse_twins("models", offered)
+        for index, model in enumerate(self.models):
+            for name in model.fallbacks:
+                if name not in [other.name for other in self.models]:
+                    key = f"models[{index}].fallbacks"
+                    raise ConfigError(f"{key} names {name!r}, which is no model", key, name, "names of [[models]]")
         known = [device.name for device in self.devices]
         for index, model in enumerate(self.models):
             if model.device is not None and model.device not in known:

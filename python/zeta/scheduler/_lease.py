@@ -9,8 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zeta.errors import ClosedError, Rejected
-from zeta.types import Outcome
+from zeta.errors import ClosedError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLease", "LeaseDesk"]
 
 _CHANNEL = 1  # the core keeps what leases wait for apart from what poll hands out
-_LEAST_RETRY_S = 1.0
 
 
 class LeaseDesk:
@@ -68,7 +66,7 @@ class LeaseDesk:
         placement = future.result()
         if placement is None:
             self.forget(ticket)
-            raise self.rejected(ticket)
+            raise self._router.rejection(ticket)
         return placement
 
     def forget(self, ticket: int) -> None:
@@ -110,14 +108,6 @@ class LeaseDesk:
         if self._watching[loop] == 0:
             del self._watching[loop]
             loop.remove_reader(self._fd)
-
-    def rejected(self, ticket: int) -> Rejected:
-        outcome = self._router.outcome(ticket)
-        eta = self._router._eta_ms(ticket)
-        if eta is None or eta[0] <= 0.0:
-            is_passing = outcome in (Outcome.REJECTED_CAPACITY, Outcome.EXPIRED_IN_QUEUE)
-            return Rejected(outcome, None, _LEAST_RETRY_S if is_passing else None)
-        return Rejected(outcome, eta[0], max(_LEAST_RETRY_S, eta[1] * 1e-3))
 
 
 def _resolve(future: asyncio.Future[Placement | None], result: Placement | None) -> None:
@@ -236,7 +226,7 @@ class AsyncLease:
 
         def ask() -> int:
             if not self._router.fail(placement, requeue=True) and self._router.outcome(placement.ticket).is_final:
-                raise self._desk.rejected(placement.ticket)
+                raise self._router.rejection(placement.ticket)
             return placement.ticket
 
         try:

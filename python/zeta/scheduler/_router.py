@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from zeta import _core
 from zeta.clock import Clock
 from zeta.config import Config, Device, Engine, Model, Replica, Scheduler, Tenant, load
-from zeta.errors import ConfigError, UnknownTicket
+from zeta.errors import ConfigError, Rejected, UnknownTicket
 from zeta.scheduler._decision_log import header_of
 from zeta.scheduler._native_config import DEFAULT_KV_TOKENS, native_config, resolve
 from zeta.scheduler._net import SHIPPED_NET, bring_net, load_net
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FINALS_KEPT", "Router"]
 
 FINALS_KEPT = 65_536
+_LEAST_RETRY_S = 1.0
 
 
 class Submission(TypedDict, total=False):
@@ -197,6 +198,31 @@ class Router(_core.Router):
             )
         return Outcome(name)
 
+    def rejection(self, ticket: int) -> Rejected:
+        """Why a request ended without running, when it could have started, and how long to wait before trying again.
+
+        Parameters
+        ----------
+        ticket : int
+            Of a request that ended not long ago.
+
+        Returns
+        -------
+        Rejected
+            For the caller to raise, or to answer with; ``retry_after_s`` is None where trying again is of no use.
+
+        Raises
+        ------
+        UnknownTicket
+            As `outcome`.
+        """
+        outcome = self.outcome(ticket)
+        eta = self._eta_ms(ticket)
+        if eta is None or eta[0] <= 0.0:
+            is_passing = outcome in (Outcome.REJECTED_CAPACITY, Outcome.EXPIRED_IN_QUEUE)
+            return Rejected(outcome, None, _LEAST_RETRY_S if is_passing else None)
+        return Rejected(outcome, eta[0], max(_LEAST_RETRY_S, eta[1] * 1e-3))
+
     def lease(self, **request: Unpack[Submission]) -> AsyncLease:
         """A turn, for asyncio: ``async with router.lease(prompt=text, deadline_ms=2000) as lease: ...``.
 
@@ -328,6 +354,16 @@ class Router(_core.Router):
             If there is no replica of that name.
         """
         self._drain_replica(self._known_replica(name))
+
+    def resume_replica(self, name: str) -> None:
+        """Lets a drained replica take requests again.
+
+        Raises
+        ------
+        ConfigError
+            If there is no replica of that name.
+        """
+        self._resume_replica(self._known_replica(name))
 
     def remove_replica(self, name: str) -> None:
         """Takes a replica away. What runs there is queued again under its ticket, at most three times, else it fails.

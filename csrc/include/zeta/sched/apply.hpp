@@ -41,6 +41,9 @@ inline bool apply_event(Scheduler& scheduler, EventRecord& event) noexcept {
     case EventKind::drain_replica:
       scheduler.drain_replica(event.replica, event.now);
       return true;
+    case EventKind::resume_replica:
+      scheduler.resume_replica(event.replica, event.now);
+      return true;
     case EventKind::remove_replica:
       scheduler.remove_replica(event.replica, event.now);
       return true;

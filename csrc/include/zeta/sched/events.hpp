@@ -25,6 +25,7 @@ enum class EventKind : std::uint8_t {
   loaded,         ///< A device holds another model, or nothing.
   set_share,      ///< Of `model`, in `quality`; with the last one of a device (not in_batch) they act.
   note_overload,  ///< A tick of a loop whose plans are made elsewhere or act later.
+  resume_replica,
 };
 
 /// One input, as it was applied.

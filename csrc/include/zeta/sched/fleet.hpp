@@ -141,6 +141,11 @@ class Fleet {
     refresh(replica(id).model);
   }
 
+  void resume_replica(ReplicaId id) noexcept {
+    replica(id).is_draining = false;
+    refresh(replica(id).model);
+  }
+
   /// The caller has moved its requests elsewhere.
   void remove_replica(ReplicaId id) noexcept {
     const ModelId model = replica(id).model;

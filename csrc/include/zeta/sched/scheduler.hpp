@@ -268,6 +268,13 @@ class Scheduler {
     settle(now);
   }
 
+  /// It takes new requests again, after `drain_replica`.
+  void resume_replica(ReplicaId id, Instant now) noexcept {
+    fleet_.resume_replica(id);
+    mend_waiting(now);
+    settle(now);
+  }
+
   /// It is gone: what ran there is requeued, or fails where it has been requeued too often.
   void remove_replica(ReplicaId id, Instant now) noexcept {
     for (SlotIndex slot = 0; slot < slab_.capacity(); ++slot) {
