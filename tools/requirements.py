@@ -7,4 +7,4 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["cli"], *extras["engines"], *extras["redis"], sep="\n")
+print(*project["dependencies"], *extras["cli"], *extras["engines"], *extras["redis"], *extras["serve"], sep="\n")

@@ -246,7 +246,9 @@ py::dict loop_stats(PyRouter& self);
 
 py::dict stats(PyRouter& self) {
   struct ModelRow {
-    double share, need, mean_output_tokens, backlog_s;
+    double share, need, mean_output_tokens, backlog_s, arrived_work_s;
+    std::uint64_t arrivals;
+    std::array<std::uint32_t, sched::kMaxBands> waiting_in_band;
     std::uint32_t waiting, running;
     Correction prefill, decode;
   };
@@ -269,6 +271,9 @@ py::dict stats(PyRouter& self) {
                    model.decode_pace() + model.demand.need(now),
                    model.mean_output_tokens,
                    to_seconds(model.demand.backlog()),
+                   to_seconds(model.arrived_work),
+                   model.arrivals,
+                   model.waiting_in_band,
                    model.waiting,
                    model.running,
                    model.prefill,
@@ -293,6 +298,13 @@ py::dict stats(PyRouter& self) {
     row["share"] = models[i].share;
     row["need"] = models[i].need;
     row["waiting"] = models[i].waiting;
+    py::list by_class;
+    for (std::size_t band = 0; band < std::min<std::size_t>(self.config.bands, sched::kMaxBands); ++band) {
+      by_class.append(models[i].waiting_in_band[band]);
+    }
+    row["waiting_by_class"] = by_class;
+    row["arrivals"] = models[i].arrivals;
+    row["arrived_work_s"] = models[i].arrived_work_s;
     row["running"] = models[i].running;
     row["backlog_s"] = models[i].backlog_s;
     row["mean_output_tokens"] = models[i].mean_output_tokens;

@@ -94,6 +94,7 @@ class Backlog {
     fleet_.device_of(s.demand_model).waiting_sizes.add(s.work);
     s.demand_bin = model.demand.add(s.latest_start, s.arrival + config_.promise, s.work, now);
     ++model.waiting;
+    ++model.waiting_in_band[s.request.priority];
     if (!collates()) return;
     for_each_model(collated(s), [&](ModelId id) { due_[index_of(id)].add(s.latest_start, s.arrival, now); });
   }
@@ -103,6 +104,7 @@ class Backlog {
     fleet_.device_of(s.demand_model).waiting_sizes.remove(s.work);
     model.demand.remove(s.demand_bin, s.arrival + config_.promise, s.work, now);
     --model.waiting;
+    --model.waiting_in_band[s.request.priority];
     if (!collates()) return;
     for_each_model(collated(s), [&](ModelId id) { due_[index_of(id)].remove(s.latest_start, s.arrival, now); });
   }

@@ -2,6 +2,7 @@
 // Everything that a scheduler is told before the first request. Defaults live in zeta.config (Python) and here alike;
 // a test compares them.
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -53,6 +54,9 @@ struct DeviceConfig {
   /// Whether takes wait until somebody confirms that a model has been loaded. False: its first request loads it.
   bool awaits_load = false;
 };
+
+/// The most priority classes that a scheduler has.
+inline constexpr std::size_t kMaxBands = 8;
 
 struct SchedulerConfig {
   Order order = Order::edf;

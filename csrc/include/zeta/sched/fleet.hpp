@@ -30,11 +30,12 @@ struct Model {
   score::QualityCurve curve;
   share::DemandHistogram demand;
   std::vector<ReplicaId> replicas;
-  std::uint32_t open_replicas = 0;  ///< With a free place in their window.
-  std::uint32_t waiting = 0;        ///< Requests whose work stands in `demand`.
-  std::uint32_t running = 0;        ///< Placed and not ended.
-  std::uint32_t decoding = 0;       ///< First token seen.
-  std::int64_t context_tokens = 0;  ///< Expected, of what decodes.
+  std::uint32_t open_replicas = 0;                         ///< With a free place in their window.
+  std::uint32_t waiting = 0;                               ///< Requests whose work stands in `demand`.
+  std::array<std::uint32_t, kMaxBands> waiting_in_band{};  ///< The same by priority class.
+  std::uint32_t running = 0;                               ///< Placed and not ended.
+  std::uint32_t decoding = 0;                              ///< First token seen.
+  std::int64_t context_tokens = 0;                         ///< Expected, of what decodes.
   double mean_output_tokens = 0.0;
   std::uint64_t arrivals = 0;  ///< Requests let in, ever; by the model that each was priced on.
   Duration arrived_work{0};    ///< Their predicted work.

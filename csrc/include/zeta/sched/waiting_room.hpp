@@ -42,7 +42,6 @@ class WaitingRoom {
  public:
   static constexpr std::size_t kSets = 17;
   static constexpr std::uint8_t kOverflow = 16;
-  static constexpr std::size_t kMaxBands = 8;
   static constexpr std::size_t kPassed = 32;   ///< Looked at behind a request whose tokens do not fit.
   static constexpr std::size_t kScanned = 64;  ///< Of the overflow set, per offer and tenant.
 

@@ -1,0 +1,3 @@
+"""An OpenAI-compatible gateway on the router: ``zeta serve``. Needs the extra ``serve``."""
+
+from __future__ import annotations
