@@ -272,21 +272,21 @@ name = "r"
 
 def test_a_gateway_that_others_can_reach_needs_a_key() -> None:
     with pytest.raises(ConfigError, match=r"serve\.host = '0\.0\.0\.0'; expected a loopback address, or at least one"):
-        loads(f"[serve]\nhost = '0.0.0.0'\n{GATEWAY}")
-    open_to_all = loads(f"[serve]\nhost = '0.0.0.0'\n[[serve.keys]]\ntenant = 'a'\nenv = 'KEY'\n{GATEWAY}").serve
+        config.loads(f"[serve]\nhost = '0.0.0.0'\n{GATEWAY}")
+    open_to_all = config.loads(f"[serve]\nhost = '0.0.0.0'\n[[serve.keys]]\ntenant = 'a'\nenv = 'KEY'\n{GATEWAY}").serve
     assert (open_to_all.host, open_to_all.keys[0].tenant) == ("0.0.0.0", "a")
     for host in ("localhost", "::1", "127.0.0.2"):
-        assert loads(f"[serve]\nhost = '{host}'\n{GATEWAY}").serve.host == host
+        assert config.loads(f"[serve]\nhost = '{host}'\n{GATEWAY}").serve.host == host
 
 
 @pytest.mark.parametrize("key", ["", "sha256 = 'ab'", f"sha256 = '{'g' * 64}'", f"sha256 = '{'a' * 64}'\nenv = 'KEY'"])
 def test_a_key_is_a_hash_or_a_variable(key: str) -> None:
     with pytest.raises(ConfigError, match=r"serve\.keys\[0\]\.sha256"):
-        loads(f"[[serve.keys]]\ntenant = 'a'\n{key}\n{GATEWAY}")
+        config.loads(f"[[serve.keys]]\ntenant = 'a'\n{key}\n{GATEWAY}")
 
 
 def test_names_of_models_mean_one_model() -> None:
     with pytest.raises(ConfigError, match=r"the name 'gpt-4o' is used 2 times"):
-        loads(GATEWAY + GATEWAY.replace('"m"', '"n"').replace('"r"', '"s"'))
+        config.loads(GATEWAY + GATEWAY.replace('"m"', '"n"').replace('"r"', '"s"'))
     with pytest.raises(ConfigError, match=r"models\[0\]\.fallbacks names 'x', which is no model"):
-        loads(GATEWAY.replace("aliases", "fallbacks = ['x']\naliases"))
+        config.loads(GATEWAY.replace("aliases", "fallbacks = ['x']\naliases"))
