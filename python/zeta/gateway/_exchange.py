@@ -1,0 +1,452 @@
+"""One request's life: submitted, placed, sent, relayed, ended. Every end is told to the router exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import perf_counter, perf_counter_ns
+from typing import TYPE_CHECKING, Final
+
+from zeta.gateway._answers import OUTCOMES, Refusal, error_event, reply, stream_head
+from zeta.gateway._body import Ask, sent_body
+from zeta.gateway._keys import Identity
+from zeta.gateway._sse import EventReader
+from zeta.types import Outcome
+
+if TYPE_CHECKING:
+    from zeta.gateway._client import ClientConnection
+    from zeta.gateway._server import Gateway
+    from zeta.gateway._upstream import Server, ServerConnection
+    from zeta.scheduler import Lease
+
+__all__ = ["Exchange"]
+
+_MAX_ANSWER_BYTES: Final = 64 << 20
+_USAGE_WITHIN: Final = 512  # the usage is near the end of an answer
+_COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+_RELAYED: Final = frozenset({400, 404, 413, 415, 422})
+"""Statuses that are about the request and not about the server: a client must see them as they are."""
+_MAX_TRIES: Final = 3
+_BUSY_RETRY_S: Final = 1.0
+
+
+class Exchange:
+    """From a request that was understood to the last byte of its answer.
+
+    It is told of the answer by a `ServerConnection` (see `Listener`), of its turn and of its end in the queue by the
+    gateway, and of deadlines by the sweep. All on the event loop.
+
+    Attributes
+    ----------
+    decision_us : float
+        How long the router took to admit it, and to place it where its turn came at once.
+    due_s : float
+        When it is overdue, on the event loop's clock; see `overdue`.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_answer_bytes",
+        "_began_s",
+        "_client",
+        "_connecting",
+        "_connection",
+        "_content_type",
+        "_ends_s",
+        "_fields",
+        "_first_s",
+        "_gateway",
+        "_has_begun",
+        "_is_over",
+        "_is_second_try",
+        "_keeps_alive",
+        "_reader",
+        "_request",
+        "_retry_after",
+        "_server",
+        "_status",
+        "_tries",
+        "ask",
+        "decision_us",
+        "due_s",
+        "identity",
+        "lease",
+        "request_id",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: ClientConnection,
+        ask: Ask,
+        identity: Identity,
+        request_id: bytes,
+        keeps_alive: bool,
+    ) -> None:
+        self._gateway = gateway
+        self._client = client
+        self.ask = ask
+        self.identity = identity
+        self.request_id = request_id
+        self._keeps_alive = keeps_alive
+        self.ticket = 0
+        self.decision_us = 0.0
+        self.lease: Lease | None = None
+        self._server: Server | None = None
+        self._connection: ServerConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._request = b""
+        self._fields = b""
+        self._status = 0
+        self._content_type = b""
+        self._retry_after: bytes | None = None
+        self._reader: EventReader | None = None
+        self._answer: list[bytes] = []
+        self._answer_bytes = 0
+        self._has_begun = False
+        self._is_over = False
+        self._is_second_try = False
+        self._tries = 0
+        self._began_s = perf_counter()
+        self._first_s: float | None = None
+        now_s = gateway.loop.time()
+        self._ends_s = now_s + gateway.config.serve.total_timeout_s
+        self.due_s = self._ends_s
+
+    # --- the queue
+
+    def begin(self) -> None:
+        """Puts it in the router's queue."""
+        ask, gateway = self.ask, self._gateway
+        began_ns = perf_counter_ns()
+        self.ticket = gateway.router.submit(
+            prompt_tokens=ask.prompt_tokens,
+            max_tokens=ask.max_tokens,
+            deadline_ms=ask.deadline_ms,
+            max_wait_ms=gateway.queue_timeout_ms,
+            tenant=self.identity.tenant,
+            priority=ask.priority,
+            models=ask.models,
+            affinity_key=ask.affinity_key,
+            _channel=1,
+        )
+        self.decision_us = (perf_counter_ns() - began_ns) * 1e-3
+        gateway.waiting[self.ticket] = self
+        gateway.exchanges.add(self)
+        gateway.pump()
+
+    @property
+    def waited_ms(self) -> float:
+        """Since it came."""
+        return (perf_counter() - self._began_s) * 1e3
+
+    def placed(self, lease: Lease) -> None:
+        """Its turn has come."""
+        gateway = self._gateway
+        self.lease = lease
+        server = gateway.servers.get(lease.replica)
+        if server is None:
+            self._fail("it has no address")
+            return
+        self._server = server
+        self._tries += 1
+        decided = gateway.note_decision(self, lease)
+        self._fields = b"%b%bX-Zeta-Queue-Ms: %.1f\r\nX-Zeta-Reason: %b\r\nX-Request-Id: %b\r\n" % (
+            gateway.model_fields[lease.model],
+            server.field,
+            lease.queued_ms,
+            decided,
+            self.request_id,
+        )
+        body = sent_body(self.ask, gateway.catalogue.served_names[lease.model], server.engine, server.sends_priority)
+        self._request = server.request(self.ask.route, self.request_id, body)
+        connection = server.take_idle()
+        if connection is None:
+            self._connect(server)
+        else:
+            self._send(connection)
+
+    def ended_in_queue(self, outcome: Outcome) -> None:
+        """It ends without having been placed: refused, expired, or tried too often."""
+        status, message, code = OUTCOMES.get(outcome, (503, "it was not served; try again later", outcome.value))
+        retry_after_s = self._gateway.retry_after_s(self.ticket)
+        self._tell_end(outcome)
+        self._refuse(Refusal(status, message, code, retry_after_s=retry_after_s))
+
+    # --- the server
+
+    def _connect(self, server: Server) -> None:
+        self.due_s = self._ends_s
+        self._connecting = self._gateway.loop.create_task(self._connect_and_send(server))
+
+    async def _connect_and_send(self, server: Server) -> None:
+        try:
+            connection = await server.connect()
+        except OSError as error:
+            self._connecting = None
+            self._gateway.health.unreachable(server, error)
+            self._fail(f"no connection: {error.strerror or type(error).__name__}")
+            return
+        self._connecting = None
+        self._send(connection)
+
+    def _send(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._reader = None
+        self._status = 0
+        self._answer.clear()
+        self._answer_bytes = 0
+        self.due_s = min(self._ends_s, self._gateway.loop.time() + self._gateway.config.serve.first_token_timeout_s)
+        connection.send(self._request, self)
+
+    def answer_head(self, status: int, content_type: bytes, retry_after: bytes | None) -> None:
+        """See `Listener`."""
+        self._status = status
+        self._content_type = content_type
+        self._retry_after = retry_after
+        if status == 200 and self.ask.is_stream and content_type.startswith(b"text/event-stream"):
+            self._reader = EventReader(not self.ask.wants_usage)
+
+    def answer_data(self, data: bytes) -> None:
+        """See `Listener`."""
+        if self._reader is not None:
+            data = self._reader.read(data)
+        else:
+            self._answer_bytes += len(data)
+            if self._answer_bytes > _MAX_ANSWER_BYTES:
+                raise ValueError("the answer is longer than 64 MiB")
+        if data:
+            self._answer.append(data)
+
+    def answer_paused(self) -> None:
+        """See `Listener`."""
+        if self._reader is not None and self._answer:
+            self._relay()
+
+    def answer_ended(self) -> None:
+        """See `Listener`."""
+        connection, self._connection = self._connection, None
+        del connection
+        reader = self._reader
+        if reader is None:
+            self._end_whole()
+            return
+        if self._answer:
+            self._relay()
+        if reader.is_done and not reader.has_error:
+            self._complete(reader.output_tokens if reader.output_tokens is not None else reader.events)
+            self._client.write(b"0\r\n\r\n")
+            self._client.answered(self._keeps_alive)
+        elif reader.has_error:
+            # The server said itself what is wrong; the client has it.
+            self._gateway.health.failed(self._server, "an error in its stream")
+            self._tell_failure(timed_out=False)
+            self._client.write(b"0\r\n\r\n")
+            self._client.answered(False)
+        else:
+            self._broken("its stream ended early")
+
+    def answer_failed(self, why: str) -> None:
+        """See `Listener`."""
+        connection, self._connection = self._connection, None
+        server = self._server
+        assert server is not None
+        if connection is not None and connection.is_silent_reuse:
+            self._connect(server)  # closed while nobody used it: no failure of the server
+            return
+        self._gateway.health.failed(server, why)
+        self._broken(why)
+
+    def _relay(self) -> None:
+        """Sends on what has come of a stream."""
+        gateway, reader = self._gateway, self._reader
+        assert reader is not None
+        data = b"".join(self._answer) if len(self._answer) > 1 else self._answer[0]
+        self._answer.clear()
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        if not self._has_begun:
+            self._has_begun = True
+            chunk = stream_head(200, self._content_type, self._fields, keeps_alive=self._keeps_alive) + chunk
+        if self._first_s is None and reader.events:
+            self._note_first_token()
+        self._client.write(chunk)
+        self.due_s = min(self._ends_s, gateway.loop.time() + gateway.config.serve.inter_token_timeout_s)
+
+    def _end_whole(self) -> None:
+        """An answer that is no stream has come whole."""
+        body = b"".join(self._answer)
+        status = self._status
+        if status == 200:
+            self._note_first_token()
+            found = _COMPLETION_TOKENS.findall(body, max(0, len(body) - _USAGE_WITHIN))
+            self._complete(int(found[-1]) if found else None)
+        elif status in _RELAYED:
+            self._complete(0)
+        elif status in (429, 503):
+            if not self._try_again():
+                after = self._retry_after
+                seconds = float(after) if after is not None and after.isdigit() else _BUSY_RETRY_S
+                self._tell_failure(timed_out=False)
+                self._refuse(Refusal(503, "its server is busy; try again later", "server_busy", None, seconds))
+            return
+        else:
+            # 401 and 403 too: the key is the gateway's, not the client's. Redirects are not followed.
+            self._gateway.health.failed(self._server, f"HTTP {status}")
+            self._broken(f"HTTP {status}")
+            return
+        self._client.write(
+            reply(
+                status,
+                body,
+                fields=self._fields,
+                content_type=self._content_type or b"application/json",
+                keeps_alive=self._keeps_alive,
+            )
+        )
+        self._client.answered(self._keeps_alive)
+
+    def _note_first_token(self) -> None:
+        self._first_s = perf_counter()
+        gateway, lease = self._gateway, self.lease
+        assert lease is not None
+        gateway.router.first_token(lease)
+        gateway.observed.first_token(lease.model, (self._first_s - self._began_s) * 1e3)
+
+    # --- ends
+
+    def client_left(self) -> None:
+        """The client has gone: whatever works for it stops."""
+        if self._is_over:
+            return
+        self._let_go()
+        self._gateway.router.cancel(self.ticket)
+        self._tell_end(Outcome.CANCELLED if self.lease is None else Outcome.CANCELLED_RUNNING)
+        self._gateway.pump()
+
+    def overdue(self) -> None:
+        """`due_s` has passed: no byte, no token, or no end in time."""
+        if self.lease is None:
+            self._gateway.router.cancel(self.ticket)
+            self._tell_end(Outcome.CANCELLED)
+            self._refuse(Refusal(503, "it waited for as long as it may; try again later", "total_timeout", None, 1.0))
+            return
+        if self._server is not None and self.due_s < self._ends_s:
+            self._gateway.health.failed(self._server, "no token in time")
+        self._let_go()
+        self._end_broken("its server did not answer in time", "server_timeout", timed_out=True)
+
+    def server_removed(self, server: Server) -> None:
+        """Its server is taken out of the fleet."""
+        if self._server is server and self.lease is not None:
+            self._fail("it was removed")
+
+    def shut(self) -> None:
+        """The gateway stops, and will wait no longer."""
+        if self.lease is None:
+            self._gateway.router.cancel(self.ticket)
+            self._tell_end(Outcome.CANCELLED)
+            self._refuse(Refusal(503, "the gateway is stopping; try again elsewhere", "stopping", None, 1.0))
+            return
+        self._let_go()
+        self._end_broken("the gateway is stopping", "stopping", timed_out=False)
+
+    def pause(self) -> None:
+        """The client reads slower than its answer comes."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def _let_go(self) -> None:
+        """Gives up the server's connection: the server sees it close."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def _fail(self, why: str) -> None:
+        self._let_go()
+        self._broken(why)
+
+    def _broken(self, why: str) -> None:
+        """The server failed it: once more elsewhere if nothing was sent on yet, else the client is told."""
+        if not self._has_begun and self._try_again():
+            return
+        self._end_broken(f"its server failed: {why}", "server_failed", timed_out=False)
+
+    def _end_broken(self, why: str, code: str, *, timed_out: bool) -> None:
+        self._tell_failure(timed_out=timed_out)
+        if self._has_begun:
+            event = error_event(why, code)
+            self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+            self._client.answered(False)
+        else:
+            self._refuse(Refusal(504 if timed_out else 502, f"{why}; try again", code))
+
+    def _try_again(self) -> bool:
+        """Back to the front of the queue, if that is allowed."""
+        gateway = self._gateway
+        lease = self.lease
+        assert lease is not None
+        if self._tries >= _MAX_TRIES or gateway.loop.time() >= self._ends_s:
+            return False
+        if not self._is_second_try:
+            if not gateway.retries.take(len(gateway.exchanges)):
+                return False
+            self._is_second_try = True
+        self.lease = None
+        self.due_s = self._ends_s
+        gateway.waiting[self.ticket] = self
+        gateway.router.fail(lease, requeue=True)
+        gateway.pump()
+        return True
+
+    def _complete(self, output_tokens: int | None) -> None:
+        lease = self.lease
+        assert lease is not None
+        self._gateway.health.succeeded(self._server)
+        self._gateway.router.complete(lease, output_tokens)
+        self._tell_end(Outcome.COMPLETED, output_tokens)
+        self._gateway.pump()
+
+    def _tell_failure(self, *, timed_out: bool) -> None:
+        lease = self.lease
+        assert lease is not None
+        self._gateway.router.fail(lease, timed_out=timed_out)
+        self._tell_end(Outcome.FAILED_TIMEOUT if timed_out else Outcome.FAILED_REPLICA)
+        self._gateway.pump()
+
+    def _tell_end(self, outcome: Outcome, output_tokens: int | None = None) -> None:
+        """Counts and forgets it; the router has been told."""
+        gateway = self._gateway
+        self._is_over = True
+        gateway.waiting.pop(self.ticket, None)
+        gateway.exchanges.discard(self)
+        if self._is_second_try:
+            gateway.retries.give_back()
+        now_s = perf_counter()
+        ttft_ms = tpot_ms = None
+        if self._first_s is not None:
+            ttft_ms = (self._first_s - self._began_s) * 1e3
+            if output_tokens is not None and output_tokens > 1 and self._reader is not None:
+                tpot_ms = (now_s - self._first_s) * 1e3 / (output_tokens - 1)
+        gateway.observed.ended(
+            None if self.lease is None else self.lease.model,
+            self.identity.tenant,
+            outcome.value,
+            ttft_ms,
+            tpot_ms,
+            (now_s - self._began_s) * 1e3,
+            output_tokens,
+            None if self.ask.deadline_ms is None else ttft_ms is not None and ttft_ms <= self.ask.deadline_ms,
+        )
+        gateway.note_end(self, outcome, output_tokens, (now_s - self._began_s) * 1e3)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._client.refuse(refusal, self._fields or b"X-Request-Id: %b\r\n" % self.request_id)

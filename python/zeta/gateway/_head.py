@@ -1,0 +1,127 @@
+"""The head of a request, read strictly: what two parsers could understand in two ways is refused.
+
+A head passes one pattern as a whole or not at all, so nothing in it is skipped or repaired: no bare line feed, no
+folded line, no blank before a colon, no control character. Nothing of it is forwarded either: servers get a head of
+the gateway's own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from zeta.gateway._answers import Refusal
+
+__all__ = ["END", "Head", "read_head"]
+
+END: Final = b"\r\n\r\n"
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(
+    rb"([A-Z]{3,10}) (/[\x21-\x7e]*|\*) HTTP/1\.([01])\r\n((?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n" % _TOKEN
+)
+# The fields that the gateway reads; all others are let pass unread.
+_FIELD = re.compile(
+    rb"(?:\A|(?<=\n))(content-length|transfer-encoding|host|authorization|connection|expect|content-encoding|"
+    rb"x-request-id|x-zeta-priority|x-zeta-deadline-ms|x-api-key):[ \t]*([^\r]*?)[ \t]*\r",
+    re.IGNORECASE,
+)
+_ONCE: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"host", b"authorization", b"expect", b"content-encoding", b"x-api-key"}
+)
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_MAX_FIELDS: Final = 100
+
+
+@dataclass(slots=True)
+class Head:
+    """What a request's head says."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    fields: dict[bytes, bytes]
+    """By lower-case name, only those that the gateway reads."""
+    body_bytes: int
+    """-1: the body comes in chunks."""
+    keeps_alive: bool
+    expects_continue: bool
+
+
+def read_head(head: bytes) -> Head:
+    """Reads a head, up to and with the empty line.
+
+    Raises
+    ------
+    Refusal
+        400, 417, 501 or 505, if it is not plainly one HTTP/1.1 request. The connection must then be closed: where the
+        next request begins is unknown.
+    """
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise _unreadable(head)
+    method, target, minor, lines = match.groups()
+    if lines.count(b"\n") > _MAX_FIELDS:
+        raise Refusal(431, f"the request has more than {_MAX_FIELDS} header fields; send fewer", "too_many_headers")
+    fields: dict[bytes, bytes] = {}
+    for name, value in _FIELD.findall(lines):
+        name = name.lower()
+        if name in fields and name in _ONCE:
+            raise _malformed(f"the header {name.decode()} is given twice; give it once")
+        fields[name] = value
+    is_11 = minor == b"1"
+    host = fields.get(b"host")
+    if host is None and is_11:
+        raise _malformed("the header Host is missing; HTTP/1.1 requires it")
+    if host is not None and not _HOST.fullmatch(host):
+        raise _malformed("the header Host is not a host with an optional port")
+    body_bytes = _body_bytes(fields, is_11)
+    connection = fields.get(b"connection", b"").lower()
+    expect = fields.get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        raise Refusal(417, "the header Expect may only be 100-continue", "expectation_failed")
+    path, _, query = target.partition(b"?")
+    return Head(
+        method,
+        path,
+        query,
+        fields,
+        body_bytes,
+        b"close" not in connection if is_11 else b"keep-alive" in connection,
+        expect is not None and is_11,
+    )
+
+
+_HOST = re.compile(rb"(?:[0-9A-Za-z._~%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def _body_bytes(fields: dict[bytes, bytes], is_11: bool) -> int:
+    coding, length = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+    if b"content-encoding" in fields and fields[b"content-encoding"].lower() != b"identity":
+        raise Refusal(415, "compressed request bodies are not read; send the body as it is", "unsupported_encoding")
+    if coding is not None:
+        if length is not None:
+            raise _malformed("both Content-Length and Transfer-Encoding are given; give one")
+        if not is_11:
+            raise _malformed("Transfer-Encoding needs HTTP/1.1")
+        if coding.lower() != b"chunked":
+            raise Refusal(501, "the only transfer coding that is read is chunked", "unsupported_transfer_encoding")
+        return -1
+    if length is None:
+        return 0
+    if not _LENGTH.fullmatch(length):
+        raise _malformed("Content-Length is not one whole number")
+    return int(length)
+
+
+def _unreadable(head: bytes) -> Refusal:
+    line, _, _ = head.partition(b"\r\n")
+    version = line.rpartition(b" HTTP/")[2]
+    if line.isascii() and re.fullmatch(rb"[0-9]\.[0-9]", version) and version not in (b"1.0", b"1.1"):
+        return Refusal(505, "only HTTP/1.1 is spoken here", "unsupported_http_version")
+    return _malformed("the request's head is malformed: expected a request line and header fields that end in CR LF")
+
+
+def _malformed(message: str) -> Refusal:
+    return Refusal(400, message, "malformed_request")
