@@ -1,8 +1,9 @@
-"""What the monitor costs: one record read by the core, a whole copy into numpy, its threads, and a decision beside it.
+"""What the monitor costs: a record read by the core, a copy into numpy, its threads, engines, and a decision beside it.
 
-``python -m bench.micro.monitor`` runs all four; ``--json OUT`` keeps the figures. Sources are fakes that build a fresh
+``python -m bench.micro.monitor`` runs all five; ``--json OUT`` keeps the figures. Sources are fakes that build a fresh
 reading each time, of as many values as a real one has: what the probes themselves cost beyond that (a driver, HTTP) is
-not in the figures. The host probe is the real one.
+not in the figures. The host probe is the real one, and section ``engines`` reads 32 servers that answer over HTTP with
+a page as vLLM's, from a process of their own.
 """
 
 from __future__ import annotations
@@ -21,18 +22,31 @@ from typing import Any
 import numpy as np
 from bench import machine, native
 from bench.baselines.zeta_router import filled
+from bench.engine_stubs import PAGES, stubs
 from bench.harness import WrongAnswer
 from bench.report import Target, print_targets
 from bench.workload import Scale, requests
 
-from zeta.monitor import DEVICE_FIELDS, HANG, REPLICA_FIELDS, Board, FakeProbe, HostProbe, Kind, ProbeState, Reading
+from zeta.monitor import (
+    DEVICE_FIELDS,
+    HANG,
+    REPLICA_FIELDS,
+    Board,
+    EngineProbe,
+    EnginesProbe,
+    FakeProbe,
+    HostProbe,
+    Kind,
+    ProbeState,
+    Reading,
+)
 from zeta.runtime import Monitor
 
-__all__ = ["copy", "cost", "decisions", "devices", "record", "replicas"]
+__all__ = ["copy", "cost", "decisions", "devices", "engines", "record", "replicas"]
 
 DEVICES, REPLICAS = 8, 32
 PERIOD_S = 0.1
-SECTIONS = ("record", "copy", "cost", "decisions")
+SECTIONS = ("record", "copy", "cost", "engines", "decisions")
 
 
 def _readings(keys: Sequence[str], names: Sequence[str], turn: int) -> Reading:
@@ -137,6 +151,46 @@ def cost(rounds: int = 3, seconds: float = 1.2) -> dict[str, Any]:
     }
 
 
+def engines(rounds: int = 3, seconds: float = 2.2) -> dict[str, Any]:
+    """CPU time of the whole process while it monitors eight GPUs and the host at 10 Hz, and 32 engines over HTTP.
+
+    As `cost`, with real exchanges: by one probe at its own period, as `Monitor` does by itself, by one at 10 Hz, and by
+    a probe for each replica at its own period.
+    """
+
+    def used(urls: list[str], *, is_one_probe: bool, period_s: float | None) -> float:
+        each = [EngineProbe(f"qwen2.5-14b-{i}", url, engine="vllm", deadline_s=0.25) for i, url in enumerate(urls)]
+        asked: list[Any] = [EnginesProbe(each)] if is_one_probe else each
+        with Monitor([devices(), HostProbe()], period_s=PERIOD_S, devices=DEVICES, replicas=REPLICAS) as monitor:
+            for probe in asked:
+                monitor.add(probe, period_s=period_s)
+            time.sleep(0.4)
+            from_s, cpu_s = time.monotonic(), time.process_time()
+            reads = sum(report.reads for report in monitor.probes()[2:])
+            time.sleep(seconds)
+            part = (time.process_time() - cpu_s) / (time.monotonic() - from_s)
+            reads = sum(report.reads for report in monitor.probes()[2:]) - reads
+            expected = len(asked) * seconds / (period_s or each[0].period_s)
+            known = sum(found.running is not None for found in monitor.snapshot().replicas.values())
+            if known != REPLICAS or not 0.7 * expected <= reads <= 1.3 * expected:
+                raise WrongAnswer(f"{known} of {REPLICAS} replicas known, {reads} reads, expected about {expected:.0f}")
+        return part
+
+    forms: dict[str, dict[str, Any]] = {
+        "own_period": {"is_one_probe": True, "period_s": None},
+        "10_hz": {"is_one_probe": True, "period_s": PERIOD_S},
+        "a_probe_per_replica_own_period": {"is_one_probe": False, "period_s": None},
+    }
+    parts: dict[str, list[float]] = {name: [] for name in forms}
+    with stubs(REPLICAS) as urls:
+        for _ in range(rounds):
+            for name, form in forms.items():
+                parts[name].append(used(urls, **form))
+    return {"page_bytes": (PAGES / "vllm_0.33.txt").stat().st_size, "rounds": parts} | {
+        f"part_of_a_core_{name}": float(np.median(each)) for name, each in parts.items()
+    }
+
+
 def decisions(pairs: int = 15, block_s: float = 0.4) -> dict[str, Any]:
     """complete + submit + poll in this thread, in turns with all probes well and with one that hangs.
 
@@ -232,6 +286,25 @@ def main(words: Sequence[str] | None = None) -> int:
         three, many = found["part_of_a_core_three_probes"], found["part_of_a_core_a_probe_per_replica"]
         targets.append(Target("8 GPUs, 32 replicas, host at 10 Hz: three probes", "% of a core", 100 * three, 1.0))
         targets.append(Target("the same, a probe for each replica", "% of a core", 100 * many, None))
+    if "engines" in asked.only:
+        found = kept["engines"] = engines()
+        targets.append(
+            Target(
+                "the same with 32 engines over HTTP at their own period",
+                "% of a core",
+                100 * found["part_of_a_core_own_period"],
+                1.0,
+            )
+        )
+        targets.append(Target("the same at 10 Hz", "% of a core", 100 * found["part_of_a_core_10_hz"], None))
+        targets.append(
+            Target(
+                "a probe for each engine, own period",
+                "% of a core",
+                100 * found["part_of_a_core_a_probe_per_replica_own_period"],
+                None,
+            )
+        )
     if "decisions" in asked.only:
         found = kept["decisions"] = decisions(asked.pairs)
         ratio = found["p99_ratio_median_of_pairs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zeta.monitor._nvml_probe import NvmlHealth, NvmlProbe
 from zeta.monitor.credit import InFlightCredit
 from zeta.monitor.engine import EngineProbe
+from zeta.monitor.engine_fleet import EnginesProbe
 from zeta.monitor.fake import HANG, FakeProbe, Hang, RecordingProbe, Step
 from zeta.monitor.host import HostProbe
 from zeta.monitor.probe import (
@@ -29,6 +30,7 @@ __all__ = [
     "Board",
     "DeviceReadings",
     "EngineProbe",
+    "EnginesProbe",
     "FakeProbe",
     "Field",
     "Hang",

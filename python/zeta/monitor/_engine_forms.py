@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from zeta.monitor._engine_text import Labels, Series
+from zeta.monitor.probe import REPLICA_FIELDS
 
-__all__ = ["FORMS", "TextForm", "llama_props", "llama_slots", "ollama_models", "wanted_names"]
+__all__ = ["FORMS", "PageRows", "Row", "TextForm", "llama_props", "llama_slots", "ollama_models", "wanted_names"]
 
 Row = dict[str, float | None]
+Group = tuple[tuple[str, str], ...]
+
+_NAMES: Final = tuple(field.name for field in REPLICA_FIELDS)
 
 # Ranks of one engine that each tell of the same requests: the greatest counts. Other labels split them: they are added.
 _SAME_REQUESTS: Final = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "pid"})
@@ -43,17 +47,79 @@ class TextForm:
     fields: Mapping[str, tuple[Source, ...]]
     derive: Callable[[Series, Row], None]
     needs: tuple[str, ...] = ()
-    """Further metrics for `derive`."""
+    """Metrics that `derive` reads."""
 
     def read(self, series: Series, model: str | None) -> Row:
         """The row; fields without a source on this page are None."""
         if model is not None:
             series = {name: [one for one in each if _is_of(one[0], model)] for name, each in series.items()}
-        row: Row = {}
+        row: Row = dict.fromkeys(_NAMES)
         for field, sources in self.fields.items():
             row[field] = next((value for source in sources if (value := _value(series, source)) is not None), None)
         self.derive(series, row)
         return row
+
+
+class PageRows:
+    """Rows from pages that all have the same series: which number goes into which field is settled once.
+
+    Parameters
+    ----------
+    form : TextForm
+    series : list of (str, mapping of str to str)
+        Names and labels, in the order of the numbers to come.
+    model : str or None
+        Only this model's.
+    """
+
+    def __init__(self, form: TextForm, series: Sequence[tuple[str, Labels]], model: str | None) -> None:
+        self._form, self._series, self._model = form, series, model
+        self._single: list[tuple[str, int]] = []
+        self._summed: list[tuple[str, list[int]]] = []
+        self._other: list[tuple[str, str, list[list[int]]]] = []
+        mine = [at for at, (_, labels) in enumerate(series) if model is None or _is_of(labels, model)]
+        for field, sources in form.fields.items():
+            for source in sources:
+                groups: dict[Group, list[int]] = {}
+                for at in mine:
+                    name, labels = series[at]
+                    if name == source.metric and (group := _group(labels, source)) is not None:
+                        groups.setdefault(group, []).append(at)
+                if groups:
+                    self._settle(field, source.how, list(groups.values()))
+                    break
+        self._needed = [at for at in mine if series[at][0] in form.needs]
+
+    def row(self, numbers: list[float]) -> Row:
+        """The row, as `TextForm.read` gives it."""
+        if not math.isfinite(sum(numbers)):  # a series without a number leaves the field to its next source
+            found: Series = {}
+            for (name, labels), value in zip(self._series, numbers, strict=True):
+                if math.isfinite(value):
+                    found.setdefault(name, []).append((labels, value))
+            return self._form.read(found, self._model)
+        row: Row = dict.fromkeys(_NAMES)
+        for field, at in self._single:
+            row[field] = numbers[at]
+        for field, places in self._summed:
+            row[field] = sum([numbers[at] for at in places])
+        for field, how, groups in self._other:
+            values = [max([numbers[at] for at in group]) for group in groups]
+            row[field] = max(values) if how == "max" else sum(values)
+        needed: Series = {}
+        for at in self._needed:
+            name, labels = self._series[at]
+            needed.setdefault(name, []).append((labels, numbers[at]))
+        self._form.derive(needed, row)
+        return row
+
+    def _settle(self, field: str, how: str, groups: list[list[int]]) -> None:
+        if len(groups) == 1 and len(groups[0]) == 1:
+            self._single.append((field, groups[0][0]))
+        elif how == "sum" and all(len(group) == 1 for group in groups):
+            self._summed.append((field, [group[0] for group in groups]))
+        else:
+            self._other.append((field, how, groups))
 
 
 def wanted_names(form: TextForm) -> list[str]:
@@ -65,13 +131,19 @@ def _is_of(labels: Labels, model: str) -> bool:
     return labels.get("model_name", model) == model
 
 
+def _group(labels: Labels, source: Source) -> Group | None:
+    """What tells requests apart; None for a series that the source does not mean."""
+    if any(labels.get(name) != wanted for name, wanted in source.labels):
+        return None
+    return tuple(sorted(item for item in labels.items() if item[0] not in _SAME_REQUESTS))
+
+
 def _value(series: Series, source: Source) -> float | None:
-    groups: dict[tuple[tuple[str, str], ...], float] = {}
+    groups: dict[Group, float] = {}
     for labels, value in series.get(source.metric, ()):
-        if any(labels.get(name) != wanted for name, wanted in source.labels):
-            continue
-        group = tuple(sorted(item for item in labels.items() if item[0] not in _SAME_REQUESTS))
-        groups[group] = max(value, groups.get(group, -math.inf))
+        group = _group(labels, source)
+        if group is not None:
+            groups[group] = max(value, groups.get(group, -math.inf))
     if not groups:
         return None
     return max(groups.values()) if source.how == "max" else sum(groups.values())
@@ -88,9 +160,8 @@ def _vllm_derived(series: Series, row: Row) -> None:
         if labels.get("num_gpu_blocks", "").isdigit() and labels.get("block_size", "").isdigit()
     ]
     row["kv_capacity_tokens"] = sum(tokens) if tokens else None
-    # Without that metric the engine cannot sleep: who answers is awake.
-    awake = _value(series, Source("vllm:engine_sleep_state", "max", (("sleep_state", "awake"),)))
-    row["is_awake"] = 1.0 if awake is None else awake
+    if row["is_awake"] is None:
+        row["is_awake"] = 1.0  # without that metric the engine cannot sleep: who answers is awake
 
 
 def _sglang_derived(series: Series, row: Row) -> None:
@@ -138,9 +209,10 @@ FORMS: Final[tuple[TextForm, ...]] = (
             ),
             "queue_wait_sum_s": _one("vllm:request_queue_time_seconds_sum"),
             "queue_wait_count": _one("vllm:request_queue_time_seconds_count"),
+            "is_awake": (Source("vllm:engine_sleep_state", "max", (("sleep_state", "awake"),)),),
         },
         _vllm_derived,
-        ("vllm:cache_config_info", "vllm:engine_sleep_state"),
+        ("vllm:cache_config_info",),
     ),
     TextForm(
         "sglang",
@@ -166,7 +238,7 @@ FORMS: Final[tuple[TextForm, ...]] = (
             "queue_wait_count": _one("sglang:queue_time_seconds_count"),
         },
         _sglang_derived,
-        ("sglang:num_used_tokens",),
+        ("sglang:num_used_tokens", "sglang:cached_tokens_total"),
     ),
     TextForm(
         "llama.cpp",

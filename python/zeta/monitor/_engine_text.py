@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from zeta.errors import MissingExtraError
 
-__all__ = ["PrometheusText", "Series"]
+__all__ = ["Labels", "PrometheusText", "Series"]
 
 Labels = Mapping[str, str]
 Series = dict[str, list[tuple[Labels, float]]]
 """By metric name, each series' labels and value."""
 
 _MAX_SERIES: Final = 4096
-_SEARCH_EVERY: Final = 16
+_SEARCH_EVERY: Final = 64
+_NEAR: Final = 32
 
 
 class PrometheusText:
@@ -27,6 +28,13 @@ class PrometheusText:
     names : iterable of str
         Metrics of interest; all other lines are skipped unread.
 
+    Attributes
+    ----------
+    series : list of (str, mapping of str to str)
+        The wanted series of the last page: name and labels.
+    searches : int
+        How often `series` may have changed.
+
     Raises
     ------
     MissingExtraError
@@ -35,54 +43,99 @@ class PrometheusText:
     Notes
     -----
     A page has hundreds of lines, most of them buckets, and hardly ever changes but in its numbers. Where the wanted
-    lines stand is remembered; a read looks there first, and searches when it finds another line or another number of
-    lines, and every sixteenth time. What precedes a value is taken apart by the library when it is new.
+    lines stand is remembered; a read looks there first, without taking the page apart. It searches the whole page when
+    a line is gone or the number of lines is another, and every sixty-fourth time. What precedes a value is taken apart
+    by the library when it is new.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._parse = _parser()
-        any_name = b"|".join(re.escape(name.encode()) for name in sorted(names))
+        any_name = b"|".join(re.escape(name.encode()) for name in sorted(set(names)))
         labels = rb'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}'
         # Name, labels and value; behind it perhaps a timestamp, which nobody needs.
         self._line = re.compile(rb"((?:%b)(?:%b)?)[ \t]+([^ \t]+)(?:[ \t].*)?" % (any_name, labels))
         self._known: dict[bytes, tuple[str, Labels] | None] = {}
-        self._places: list[tuple[int, bytes, tuple[str, Labels]]] = []
+        self.series: list[tuple[str, Labels]] = []
+        self.searches = 0
+        self._starts: list[bytes] = []  # of the wanted lines, from the newline before them to the blank before a value
+        self._at: list[int] = []  # where each stood last
         self._count = -1
         self._reads = 0
+        self._raw: list[bytes] = []
+        self._numbers: list[float] = []
 
     def read(self, page: bytes) -> Series:
         """The wanted series that have a number; NaN and infinities are left out."""
-        lines = page.split(b"\n")
-        is_as_before = len(lines) == self._count and all(lines[at].startswith(start) for at, start, _ in self._places)
-        if not is_as_before or self._reads % _SEARCH_EVERY == 0:
-            self._find(lines)
-        self._reads += 1
         found: Series = {}
-        for at, start, (name, labels) in self._places:
-            try:
-                value = float(lines[at][len(start) :].split(None, 1)[0])
-            except (ValueError, IndexError):
-                continue
+        numbers = self.numbers(page)
+        for (name, labels), value in zip(self.series, numbers, strict=True):
             if math.isfinite(value):
                 found.setdefault(name, []).append((labels, value))
         return found
 
-    def _find(self, lines: list[bytes]) -> None:
+    def numbers(self, page: bytes) -> list[float]:
+        """The values of `series` on this page, NaN where there is none; the same list while none has changed."""
+        if not page.startswith(b"#"):
+            page = b"\n" + page  # so that each line that matters stands behind a newline
+        if not page.endswith(b"\n"):
+            page += b"\n"
+        if page.count(b"\n") != self._count or self._reads % _SEARCH_EVERY == 0:
+            self._search(page)
+        self._reads += 1
+        raw = self._collect(page)
+        if raw is None:
+            self._search(page)
+            raw = self._collect(page) or []
+        if raw != self._raw:
+            self._raw, self._numbers = raw, [*map(_number, raw)]
+        return self._numbers
+
+    def _collect(self, page: bytes) -> list[bytes] | None:
+        """What stands behind each start, in order; None where one is not found."""
+        find = page.find
+        raw: list[bytes] = []
+        places: list[int] = []
+        end = drift = 0
+        for start, before in zip(self._starts, self._at, strict=True):
+            # Numbers before it have grown or shrunk by some digits: it stands near where it stood, moved as the last.
+            near = before + drift - _NEAR
+            place = find(start, near if near > end else end, before + drift + _NEAR + len(start))
+            if place < 0:
+                place = find(start, end)
+                if place < 0:
+                    return None
+            drift = place - before
+            places.append(place)
+            begin = place + len(start)
+            end = find(b"\n", begin)
+            raw.append(page[begin:end])
+        self._at = places
+        return raw
+
+    def _search(self, page: bytes) -> None:
         if len(self._known) > _MAX_SERIES:
             self._known.clear()  # labels that never repeat, such as those of a request
-        self._count = len(lines)
-        self._places = []
-        for at, line in enumerate(lines):
-            match = self._line.fullmatch(line.rstrip(b"\r"))
-            if match is None:
-                continue
-            series = match[1]
-            if series not in self._known:
-                self._known[series] = self._take_apart(series.decode("utf-8", errors="replace"))
-            known = self._known[series]
-            if known is not None:
-                # The blank belongs to it: a name may begin as another does.
-                self._places.append((at, line[: match.end(1) + 1], known))
+        lines = page.split(b"\n")
+        self._count = len(lines) - 1
+        before, self._starts, self._at = self._starts, [], []
+        series: list[tuple[str, Labels]] = []
+        at = -1  # of the newline before the line
+        for line in lines:
+            match = self._line.fullmatch(line.rstrip(b"\r")) if at >= 0 else None
+            if match is not None:
+                text = match[1]
+                if text not in self._known:
+                    self._known[text] = self._take_apart(text.decode("utf-8", errors="replace"))
+                known = self._known[text]
+                if known is not None:
+                    # The blank belongs to it: a name may begin as another does.
+                    self._starts.append(b"\n" + line[: match.end(1) + 1])
+                    self._at.append(at)
+                    series.append(known)
+            at += len(line) + 1
+        if before != self._starts or not self.searches:
+            self.series, self._raw, self._numbers = series, [], []
+            self.searches += 1
 
     def _take_apart(self, series: str) -> tuple[str, Labels] | None:
         try:
@@ -91,6 +144,17 @@ class PrometheusText:
             # The library raises what happens to it on bad input; a line that it cannot read has no value.
             return None
         return sample.name, dict(sample.labels)
+
+
+def _number(raw: bytes) -> float:
+    try:
+        return float(raw)
+    except ValueError:
+        pass
+    try:
+        return float(raw.split(None, 1)[0])  # a timestamp follows
+    except (ValueError, IndexError):
+        return math.nan
 
 
 def _parser() -> Callable[[str], Iterable[Any]]:

@@ -93,8 +93,8 @@ class NvmlProbe:
     Parameters
     ----------
     deadline_s : float, default 0.25
-        The longest that `read` takes. A child that has not answered by then is killed and replaced. Give the sampler
-        a little more, so that it sees what this probe makes of a hang: 0.3 s.
+        The longest that `read` takes. A child that has not answered by then is killed and replaced. The sampler allows
+        a fifth more by itself, so that it sees what this probe makes of a hang.
     start_deadline_s : float, default 10.0
         The longest that a child may take to start: without persistence mode a driver needs seconds to wake the GPUs.
         `read` does not wait for that; nothing is known until the child is there.
@@ -178,6 +178,11 @@ class NvmlProbe:
     def fields(self) -> tuple[Field, ...]:
         """What a GPU may tell; older ones tell less."""
         return self._fields
+
+    @property
+    def deadline_s(self) -> float:
+        """The longest that `read` takes, in seconds."""
+        return self._deadline_s
 
     def health(self) -> NvmlHealth:
         """How the probe fares. Never waits."""

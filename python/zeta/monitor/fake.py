@@ -215,6 +215,16 @@ class RecordingProbe:
         return self._probe.fields
 
     @property
+    def period_s(self) -> float | None:
+        """The other probe's; None where it has none."""
+        return getattr(self._probe, "period_s", None)
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The other probe's; None where it has none."""
+        return getattr(self._probe, "deadline_s", None)
+
+    @property
     def lines(self) -> Sequence[str]:
         """One line of JSON for each read so far."""
         return tuple(self._lines)

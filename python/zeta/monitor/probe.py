@@ -193,6 +193,9 @@ class Probe(Protocol):
     probe unknown; its thread is left behind and `read` is called from another one, so a probe keeps no lock over the
     call that may hang. Creating a probe opens nothing; what it needs it opens in the first `read` and again after any
     failure.
+
+    It may also have ``period_s``, how often it is to be read at most where nobody says otherwise, and ``deadline_s``,
+    how long it lets its own reads take, both in seconds.
     """
 
     @property

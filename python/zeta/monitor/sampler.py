@@ -21,6 +21,7 @@ __all__ = ["MAX_LEFT_BEHIND", "ProbeReport", "ProbeState", "Sampler"]
 
 _NS = 1_000_000_000
 _STALE_PERIODS = 3
+_PATIENCE = 1.2  # so that the sampler sees what a probe with a deadline of its own makes of a hang
 _FAILURE_RETRY_NS = 1 * _NS  # at most, so that a probe is back within 2 s after its fault ends
 _RETRY_NS = 30 * _NS  # at most: of what is absent, and of a thread that replaces one that hangs
 _FIRST_RETRY_NS = _NS // 4
@@ -98,8 +99,9 @@ class Sampler:
     period_s : float, default 0.1
         From the start of one read to the start of the next, in seconds.
     deadline_s : float, optional
-        How long a read may take, in seconds; the period by default. One that takes longer hangs: all that the probe
-        has read is unknown, and the thread in it is left behind until it returns by itself.
+        How long a read may take, in seconds. One that takes longer hangs: all that the probe has read is unknown, and
+        the thread in it is left behind until it returns by itself. By default the period, or 1.2 times what the probe
+        itself allows its reads (its ``deadline_s``) if that is more, and at most three periods.
 
     Raises
     ------
@@ -116,9 +118,11 @@ class Sampler:
     def __init__(
         self, probe: Probe, board: Board, clock: Clock, *, period_s: float = 0.1, deadline_s: float | None = None
     ) -> None:
-        deadline_s = period_s if deadline_s is None else deadline_s
         if not 0.001 <= period_s <= 3600.0:
             raise ValueError(f"probe {probe.name!r}: period_s is {period_s}; expected 0.001 to 3600 seconds")
+        if deadline_s is None:
+            own_s = getattr(probe, "deadline_s", None) or 0.0
+            deadline_s = min(max(period_s, _PATIENCE * own_s), _STALE_PERIODS * period_s)
         if not 0.001 <= deadline_s <= _STALE_PERIODS * period_s:
             raise ValueError(
                 f"probe {probe.name!r}: deadline_s is {deadline_s}; expected 0.001 to {_STALE_PERIODS * period_s} "

@@ -60,7 +60,8 @@ class Monitor:
     probes : iterable of Probe, optional
         More come and go by `add` and `remove`.
     period_s : float, default 0.1
-        From one read to the next, where `add` does not say otherwise, in seconds.
+        From one read to the next, in seconds, where `add` does not say otherwise; a probe that is dear to read, such as
+        `EnginesProbe`, is read as often as its own ``period_s`` says if that is less often.
     devices, replicas : int
         The most of each that the board holds.
 
@@ -115,9 +116,10 @@ class Monitor:
         ----------
         probe : Probe
         period_s : float, optional
-            From one read to the next, in seconds; the monitor's by default.
+            From one read to the next, in seconds; the monitor's by default, or the probe's own if that is longer.
         deadline_s : float, optional
-            How long a read may take before it counts as hanging, in seconds; the period by default.
+            How long a read may take before it counts as hanging, in seconds; by default the period, or a fifth more
+            than the probe allows itself.
 
         Raises
         ------
@@ -130,7 +132,7 @@ class Monitor:
             probe,
             self._board,
             self._clock,
-            period_s=self._period_s if period_s is None else period_s,
+            period_s=max(self._period_s, getattr(probe, "period_s", None) or 0.0) if period_s is None else period_s,
             deadline_s=deadline_s,
         )
         with self._lock:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import contextlib
 import http.server
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.monitor.engine_server import PAGES, SERVERS, Server
 
 from zeta.errors import MissingExtraError, MonitorError, ProbeUnavailable
 from zeta.monitor import REPLICA_FIELDS, EngineProbe, InFlightCredit, Kind, Probe, Reading
@@ -23,24 +26,7 @@ from zeta.monitor._engine_forms import FORMS, wanted_names
 from zeta.monitor._engine_text import PrometheusText
 from zeta.monitor.snapshot import Board
 
-PAGES = Path(__file__).parents[2] / "data" / "engine_pages"
 S = 1_000_000_000
-
-SERVERS: dict[str, dict[str, str]] = {
-    "vllm_0.6": {"/metrics": "vllm_0.6.txt"},
-    "vllm_0.33": {"/metrics": "vllm_0.33.txt"},
-    "sglang_0.4": {"/metrics": "sglang_0.4.txt"},
-    "sglang_0.5": {"/metrics": "sglang_0.5.txt"},
-    "llamacpp_b3000": {"/metrics": "llamacpp_b3000_metrics.txt", "/slots": "llamacpp_b3000_slots.json"},
-    "llamacpp_b8600": {
-        "/metrics": "llamacpp_b8600_metrics.txt",
-        "/slots": "llamacpp_b8600_slots.json",
-        "/props": "llamacpp_b8600_props.json",
-    },
-    "llamacpp_b8600_without_metrics": {"/slots": "llamacpp_b8600_slots.json", "/props": "llamacpp_b8600_props.json"},
-    "ollama_0.1": {"/api/ps": "ollama_0.1_ps.json"},
-    "ollama_0.40": {"/api/ps": "ollama_0.40_ps.json"},
-}
 
 ROWS: dict[str, dict[str, float]] = {
     "vllm_0.6": {
@@ -82,56 +68,6 @@ ROWS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 ENGINE_OF = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "ollama": "ollama"}
-
-
-class Server:
-    """An engine that answers with pages; a page that is callable is given the connection."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, bytes | int | Callable[[http.server.BaseHTTPRequestHandler], None]] = {}
-        self.asked: list[tuple[str, str | None]] = []
-        self.connections = 0
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                outer.connections += 1
-                super().setup()
-
-            def do_GET(self) -> None:
-                outer.asked.append((self.path, self.headers.get("Authorization")))
-                page = outer.pages.get(self.path, 404)
-                if callable(page):
-                    page(self)
-                    return
-                self.send_response(page if isinstance(page, int) else 200)
-                body = b"" if isinstance(page, int) else page
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    def load(self, name: str) -> None:
-        """Becomes the engine."""
-        self.pages = {path: (PAGES / file).read_bytes() for path, file in SERVERS[name].items()}
-        if name.startswith("ollama"):
-            self.pages["/api/version"] = b'{"version":"0.0.0"}'
-
-    def close(self) -> None:
-        """Stops it."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -389,6 +325,119 @@ def test_a_page_in_chunks_is_read_whole(server: Server, make: Make) -> None:
     assert server.connections == 1
 
 
+PAGE = b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 7.0\n"
+FORMS_OF_HTTP: dict[str, tuple[list[bytes], int]] = {
+    # the pieces of one answer, and how many connections three reads take
+    "in one piece": ([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PAGE), PAGE)], 1),
+    "byte by byte": ([bytes([each]) for each in b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n#\n#\n"], 1),
+    "said to be kept": (
+        [b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\ncontent-length:%d \r\n\r\n" % len(PAGE), PAGE],
+        1,
+    ),
+    "until the end": ([b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", PAGE, b""], 3),
+    "of the old version": ([b"HTTP/1.0 200 OK\r\n\r\n" + PAGE, b""], 3),
+    "with its last words": (
+        [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(PAGE), PAGE)],
+        3,
+    ),
+    "in chunks": (
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PAGE), PAGE), b"0\r\n", b"\r\n"],
+        1,
+    ),
+    "after another": (
+        [
+            b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(PAGE), PAGE)
+        ],
+        1,
+    ),
+    "with more behind it": (
+        [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%bHTTP/1.1 500" % (len(PAGE), PAGE)],
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS_OF_HTTP)
+def test_an_answer_is_read_whole_in_whatever_form_it_comes(form: str) -> None:
+    pieces, connections = FORMS_OF_HTTP[form]
+    made = 0
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            nonlocal made
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = door.accept()
+                    made += 1
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    with connection, contextlib.suppress(OSError):
+                        while connection.recv(1 << 16):
+                            for piece in pieces:
+                                if not piece:
+                                    break
+                                connection.sendall(piece)
+                            if not pieces[-1]:
+                                break
+
+        threading.Thread(target=serve, daemon=True).start()
+        probe = EngineProbe("r", f"http://127.0.0.1:{door.getsockname()[1]}", engine="vllm", deadline_s=20.0)
+        for _ in range(3):
+            if form == "byte by byte":
+                with pytest.raises(MonitorError, match="another server answers here"):
+                    probe.read()
+            else:
+                assert row(probe.read())["running"] == 7
+        probe.close()
+        assert made == connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n1", b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200", b"x" * (1 << 17)],
+    ids=["cut off", "empty", "nonsense", "half a head", "no end of a head"],
+)
+def test_half_an_answer_is_an_error(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = door.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        probe = EngineProbe("r", f"http://127.0.0.1:{door.getsockname()[1]}", engine="vllm", deadline_s=20.0)
+        for _ in range(2):
+            with pytest.raises(MonitorError, match=r"does not answer: GET /metrics: [A-Z][A-Za-z]+"):
+                probe.read()
+        probe.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_an_engine_behind_tls_is_read_and_its_certificate_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key -out cert -days 2 -subj /CN=l"
+    subprocess.run(
+        ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    server = Server(tls=(tmp_path / "cert", tmp_path / "key"))
+    server.load("vllm_0.6")
+    probe = EngineProbe("r", server.url, deadline_s=20.0)
+    with pytest.raises(MonitorError, match="SSLCertVerificationError"):
+        probe.read()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+    probe = EngineProbe("r", server.url, deadline_s=20.0)
+    for _ in range(3):
+        assert row(probe.read()) == pytest.approx(ROWS["vllm_0.6"])
+    probe.close()
+    server.close()
+
+
 def test_a_key_is_sent_and_never_told(server: Server, make: Make) -> None:
     server.load("vllm_0.6")
     probe = make(headers={"Authorization": "Bearer canary"})
@@ -468,7 +517,7 @@ def test_lines_that_come_go_and_move_are_found_again() -> None:
     assert reader.read(b'x 1\na{x="2"} 3\n') == {"a": [({"x": "2"}, 3.0)]}
     assert reader.read(b'a{x="2"} 4\nx 1\n') == {"a": [({"x": "2"}, 4.0)]}
     # One that takes the place of a line that nobody wanted is the hardest to notice.
-    seen = [reader.read(b'a{x="2"} 4\nb_total 5\n') for _ in range(16)]
+    seen = [reader.read(b'a{x="2"} 4\nb_total 5\n') for _ in range(64)]
     assert seen[-1] == {"a": [({"x": "2"}, 4.0)], "b_total": [({}, 5.0)]}
     assert reader.read(b"ab 4\nb_total 6\n") == {"b_total": [({}, 6.0)]}
     assert reader.read(b"") == {}

@@ -11,8 +11,21 @@ import pytest
 
 from zeta.clock import VirtualClock
 from zeta.errors import MonitorError, ProbeUnavailable
-from zeta.monitor import HANG, Board, FakeProbe, Kind, ProbeState, Reading, Sampler
+from zeta.monitor import (
+    HANG,
+    Board,
+    EnginesProbe,
+    FakeProbe,
+    HostProbe,
+    Kind,
+    NvmlProbe,
+    ProbeState,
+    Reading,
+    RecordingProbe,
+    Sampler,
+)
 from zeta.monitor.sampler import MAX_LEFT_BEHIND
+from zeta.runtime import Monitor
 
 MS = 1_000_000
 S = 1000 * MS
@@ -344,3 +357,35 @@ def test_a_thread_that_cannot_be_started_is_tried_again(stage: Stage) -> None:
 def test_durations_that_make_no_sense_are_refused(options: dict[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Stage(FakeProbe([BUSY]), **options)
+
+
+class _Slow(FakeProbe):
+    """It bounds its own reads, and is dear."""
+
+    deadline_s, period_s = 0.25, 2.0
+
+
+@pytest.mark.parametrize(("period_s", "expected_s"), [(0.1, 0.3), (0.05, 0.15), (1.0, 1.0)])
+def test_a_probe_that_bounds_its_reads_is_given_a_fifth_more_within_three_periods(
+    period_s: float, expected_s: float
+) -> None:
+    sampler = Sampler(_Slow([BUSY]), Board(), VirtualClock(START), period_s=period_s)
+    assert sampler.report().deadline_s == pytest.approx(expected_s)
+    own = Sampler(_Slow([BUSY]), Board(), VirtualClock(START), period_s=period_s, deadline_s=0.01)
+    assert own.report().deadline_s == 0.01
+
+
+def test_defaults_fit_the_probes_that_are_built_in() -> None:
+    monitor = Monitor([NvmlProbe(), EnginesProbe(), HostProbe(), _Slow([BUSY])])
+    monitor.add(EnginesProbe(name="often"), period_s=0.1)
+    monitor.add(RecordingProbe(EnginesProbe(name="recorded")))
+    paces = {report.name: (report.period_s, report.deadline_s) for report in monitor.probes()}
+    monitor.close()
+    assert paces == {
+        "nvml": (0.1, 0.3),
+        "engines": (1.0, 1.0),
+        "host": (0.1, 0.1),
+        "fake": (2.0, 2.0),
+        "often": (0.1, 0.3),
+        "recorded": (1.0, 1.0),
+    }
