@@ -9,6 +9,7 @@ void bind_build_info(pybind11::module_& module);
 void bind_monitor(pybind11::module_& module);
 void bind_queue(pybind11::module_& module);
 void bind_forecast(pybind11::module_& module);
+void bind_live_device(pybind11::module_& module);
 void bind_onnx(pybind11::module_& module);
 void bind_replay(pybind11::module_& module);
 void bind_sched_config(pybind11::module_& module);

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module) {
   zeta::bindings::bind_score(module);
   zeta::bindings::bind_forecast(module);
   zeta::bindings::bind_sim(module);
+  zeta::bindings::bind_live_device(module);
   zeta::bindings::bind_replay(module);
   zeta::bindings::bind_monitor(module);
 }

@@ -19,6 +19,7 @@ __all__: list[str] = [
     "FORECASTS",
     "LOGGED_EVENT_BYTES",
     "Lease",
+    "LiveDevice",
     "LoadForecasterCore",
     "OUTCOME_NAMES",
     "OnnxNet",
@@ -1064,6 +1065,67 @@ class EngineSpec:
         load_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
         unload_delay_ns: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
+
+class LiveDevice:
+    """
+    A simulated device on a clock of the caller's. Call advance(now_ns) before anything else at that instant, and again no later than next_event_ns. Not thread-safe.
+    """
+    def __init__(self, engines: collections.abc.Sequence[EngineSpec], colocation: str = "exclusive") -> None: ...
+    def abort(
+        self,
+        now_ns: typing.SupportsInt | typing.SupportsIndex,
+        handle: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        engine: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> bool:
+        """
+        Withdraws a request and frees what it held. False when it has ended before.
+        """
+    def advance(self, now_ns: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        Runs to this instant. Returns (first_tokens, outputs, ends): (tag, scheduled_ns, at_ns) of each request that gave its first token, (tag, tokens) so far of each that runs and has some, (tag, at_ns) of each that ended.
+        """
+    def enqueue(
+        self,
+        now_ns: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        engine: typing.SupportsInt | typing.SupportsIndex = 0,
+        tag: typing.SupportsInt | typing.SupportsIndex,
+        prompt_tokens: typing.SupportsInt | typing.SupportsIndex,
+        output_tokens: typing.SupportsInt | typing.SupportsIndex,
+        priority: typing.SupportsInt | typing.SupportsIndex = 0,
+        cached_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> int | None:
+        """
+        A handle for abort; None when the engine's queue is full or the request can never fit.
+        """
+    def kv_tokens_capacity(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int: ...
+    def kv_tokens_used(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int: ...
+    def preemptions(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int: ...
+    def running(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
+        """
+        Requests in the engine's batch.
+        """
+    def stall(
+        self,
+        now_ns: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        until_ns: typing.SupportsInt | typing.SupportsIndex,
+        engine: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None:
+        """
+        No step of this engine ends or begins before until_ns.
+        """
+    def steps(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int: ...
+    def waiting(self, engine: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
+        """
+        Requests in the engine's own queue.
+        """
+    @property
+    def next_event_ns(self) -> int | None:
+        """
+        None while nothing will happen by itself.
+        """
 
 class Replay:
     """

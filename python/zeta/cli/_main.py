@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from zeta._version import __version__
-from zeta.cli import _backtest, _check, _doctor, _replay, _serve, _train
+from zeta.cli import _backtest, _check, _doctor, _engine, _replay, _serve, _train
 from zeta.errors import ZetaError
 
 __all__ = ["main"]
@@ -52,4 +52,5 @@ def _parser() -> argparse.ArgumentParser:
     _train.add_to(commands)
     _backtest.add_to(commands)
     _serve.add_to(commands)
+    _engine.add_to(commands)
     return parser

@@ -21,6 +21,7 @@ struct EngineRequest {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t output_tokens = 0;
   std::uint32_t cached_tokens = 0;  ///< Leading prompt tokens whose KV is present: prefill skips them.
+  std::int32_t priority = 0;        ///< Lower waits before higher (vLLM's polarity); equals in order of arrival.
 };
 
 struct EngineConfig {
@@ -49,10 +50,10 @@ struct EngineHandle {
 /// step begins and reports its end. Single-threaded. Memory is bounded at construction; after that nothing allocates.
 ///
 /// A step's tokens go to the decoding sequences first (one each), then to the unfinished prefill, then to waiting
-/// requests in arrival order while the token budget, the sequence cap and the KV blocks last. When the decodes of a
-/// step find no block, the latest-admitted sequence loses its KV, goes back to the front of the waiting queue and is
-/// later prefilled again, generated tokens included, except for what its freed blocks still hold. A step that preempts
-/// admits nobody.
+/// requests in order of priority and arrival while the token budget, the sequence cap and the KV blocks last. Nothing
+/// that runs is preempted for its priority. When the decodes of a step find no block, the latest-admitted sequence
+/// loses its KV, goes back to the front of the waiting queue and is later prefilled again, generated tokens included,
+/// except for what its freed blocks still hold. A step that preempts admits nobody.
 ///
 /// A step that only decodes costs O(1), whatever the batch: the batch and its context are running sums, the sequences
 /// that finish are filed under the number of the step that finishes them, and those that need a block in step s share
@@ -83,7 +84,8 @@ class Engine {
            blocks_for(std::uint64_t{request.prompt_tokens} + request.output_tokens) <= kv_blocks_;
   }
 
-  /// std::nullopt when the waiting queue is full or the request does not fit; then nothing has changed.
+  /// std::nullopt when the waiting queue is full or the request does not fit; then nothing has changed. O(1) while
+  /// nobody with a higher number waits, else one step for each who does.
   [[nodiscard]] std::optional<EngineHandle> enqueue(const EngineRequest& request, Instant now) noexcept {
     if (!fits(request) || waiting_.count >= config_.max_waiting || free_slot_ == kNone) return std::nullopt;
     const Slot slot = free_slot_;
@@ -96,7 +98,11 @@ class Engine {
     sequence.enqueued_at = now;
     sequence.tokens = request.prompt_tokens;
     sequence.state = State::waiting;
-    push_back(waiting_, slot);
+    Slot before = waiting_.tail;
+    while (before != kNone && sequences_[before].request.priority > request.priority) {
+      before = sequences_[before].previous;
+    }
+    insert(waiting_, slot, before, before == kNone ? waiting_.head : sequences_[before].next);
     return EngineHandle{slot, generation};
   }
 
@@ -191,6 +197,21 @@ class Engine {
   /// When the request at the head of the waiting queue was enqueued; kNever when none waits.
   [[nodiscard]] Instant oldest_waiting() const noexcept {
     return waiting_.head == kNone ? kNever : sequences_[waiting_.head].enqueued_at;
+  }
+
+  /// `sink.output(tag, tokens)` for each running request: how many of its tokens the ended steps have given. What a
+  /// preempted one still got from steps in flight counts once it runs again. O(running).
+  template <class Sink>
+  void report_outputs(Sink&& sink) const noexcept {
+    const std::uint64_t ended = in_step_ ? current_.number - 1 : current_.number;
+    for (Slot slot = running_.head; slot != kNone; slot = sequences_[slot].next) {
+      const Sequence& sequence = sequences_[slot];
+      std::uint64_t tokens = sequence.generated;
+      if (sequence.state != State::prefilling && ended >= sequence.prefill_step) {
+        tokens += std::min(ended, sequence.finish_step) - sequence.prefill_step + 1;
+      }
+      sink.output(sequence.request.tag, tokens);
+    }
   }
 
   /// True when the running sums equal what a walk over all sequences gives. For tests.
