@@ -202,7 +202,7 @@ def test_a_killed_child_is_replaced_on_a_real_driver(probe: NvmlProbe) -> None:
 
 def test_doctor_lists_the_gpus(probe: NvmlProbe) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "zeta.cli", "doctor"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "zeta", "doctor"], capture_output=True, text=True, timeout=60, check=True
     )
     for uuid in probe.read().rows:
         assert uuid in said.stdout

@@ -12,7 +12,7 @@ from tests.nvml.fake_library import PARTS, FakeLibrary, Fault
 
 
 def doctor(fake: FakeLibrary, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "zeta.cli", "doctor", *options]
+    command = [sys.executable, "-m", "zeta", "doctor", *options]
     return subprocess.run(command, env=fake.environment, capture_output=True, text=True, timeout=60, check=True)
 
 

@@ -167,7 +167,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "zeta.toml").write_text(FLEET)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "zeta.cli", "check", str(tmp_path / "zeta.toml")]
+    command = [sys.executable, "-m", "zeta", "check", str(tmp_path / "zeta.toml")]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""``python -m zeta.cli``, for where the command itself is not on PATH."""
+"""``python -m zeta``: the command line."""
 
 from __future__ import annotations
 
