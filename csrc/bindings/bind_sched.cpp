@@ -167,6 +167,15 @@ py::list names_in(const PyRouter& self, ModelMask mask) {
   return names;
 }
 
+/// Why a request was placed, as `explain` says it; for callers that need only that, a tenth of the time.
+py::object reason_of(PyRouter& self, std::uint64_t ticket) {
+  const auto reason = ask(self, [&](sched::Scheduler& s) -> std::optional<sched::Reason> {
+    const sched::Decision* decision = s.decision_of(sched::Ticket{ticket});
+    return decision == nullptr ? std::nullopt : std::optional{decision->reason};
+  });
+  return reason ? py::object{py::str{kReasonNames[static_cast<std::size_t>(*reason)]}} : py::none();
+}
+
 py::object explain(PyRouter& self, std::uint64_t ticket) {
   struct Found {
     std::optional<sched::Decision> decision;
@@ -618,6 +627,7 @@ void bind_sched(py::module_& module) {
           "_clear_wake", [](PyRouter& self, int channel) { self.open().waker(channel == 0 ? 0 : 1).clear(); },
           py::arg("channel"))
       .def("_next_ended", &next_ended)
+      .def("_reason", &reason_of, py::arg("ticket"))
       .def(
           "advance", [](PyRouter& self) { self.open().advance(); },
           "Lets due expiries and ends of holds happen. The router's thread does this; for virtual time.")

@@ -44,36 +44,25 @@ class Exchange:
         When it is overdue, on the event loop's clock; see `overdue`.
     """
 
-    __slots__ = (
-        "_answer",
-        "_answer_bytes",
-        "_began_s",
-        "_client",
-        "_connecting",
-        "_connection",
-        "_content_type",
-        "_ends_s",
-        "_fields",
-        "_first_s",
-        "_gateway",
-        "_has_begun",
-        "_is_over",
-        "_is_second_try",
-        "_keeps_alive",
-        "_reader",
-        "_request",
-        "_retry_after",
-        "_server",
-        "_status",
-        "_tries",
-        "ask",
-        "decision_us",
-        "due_s",
-        "identity",
-        "lease",
-        "request_id",
-        "ticket",
-    )
+    # What an exchange begins with; instances set what differs. Most of it is never set.
+    _answer_bytes = 0
+    _connecting: asyncio.Task[None] | None = None
+    _connection: ServerConnection | None = None
+    _content_type = b""
+    _fields = b""
+    _first_s: float | None = None
+    _has_begun = False
+    _is_over = False
+    _is_second_try = False
+    _reader: EventReader | None = None
+    _request = b""
+    _retry_after: bytes | None = None
+    _server: Server | None = None
+    _status = 0
+    _tries = 0
+    decision_us = 0.0
+    lease: Lease | None = None
+    ticket = 0
 
     def __init__(
         self,
@@ -90,29 +79,9 @@ class Exchange:
         self.identity = identity
         self.request_id = request_id
         self._keeps_alive = keeps_alive
-        self.ticket = 0
-        self.decision_us = 0.0
-        self.lease: Lease | None = None
-        self._server: Server | None = None
-        self._connection: ServerConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._request = b""
-        self._fields = b""
-        self._status = 0
-        self._content_type = b""
-        self._retry_after: bytes | None = None
-        self._reader: EventReader | None = None
         self._answer: list[bytes] = []
-        self._answer_bytes = 0
-        self._has_begun = False
-        self._is_over = False
-        self._is_second_try = False
-        self._tries = 0
         self._began_s = perf_counter()
-        self._first_s: float | None = None
-        now_s = gateway.loop.time()
-        self._ends_s = now_s + gateway.config.serve.total_timeout_s
-        self.due_s = self._ends_s
+        self.due_s = self._ends_s = gateway.loop.time() + gateway.config.serve.total_timeout_s
 
     # --- the queue
 
@@ -226,8 +195,7 @@ class Exchange:
 
     def answer_ended(self) -> None:
         """See `Listener`."""
-        connection, self._connection = self._connection, None
-        del connection
+        self._connection = None
         reader = self._reader
         if reader is None:
             self._end_whole()
@@ -278,7 +246,8 @@ class Exchange:
         body = b"".join(self._answer)
         status = self._status
         if status == 200:
-            self._note_first_token()
+            # When its first token came, nobody saw: the router is not told of one, but the client waited until now.
+            self._first_s = perf_counter()
             found = _COMPLETION_TOKENS.findall(body, max(0, len(body) - _USAGE_WITHIN))
             self._complete(int(found[-1]) if found else None)
         elif status in _RELAYED:

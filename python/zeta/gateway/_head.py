@@ -22,13 +22,20 @@ _HEAD = re.compile(
     rb"([A-Z]{3,10}) (/[\x21-\x7e]*|\*) HTTP/1\.([01])\r\n((?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n" % _TOKEN
 )
 # The fields that the gateway reads; all others are let pass unread.
-_FIELD = re.compile(
-    rb"(?:\A|(?<=\n))(content-length|transfer-encoding|host|authorization|connection|expect|content-encoding|"
-    rb"x-request-id|x-zeta-priority|x-zeta-deadline-ms|x-api-key):[ \t]*([^\r]*?)[ \t]*\r",
-    re.IGNORECASE,
-)
-_ONCE: Final = frozenset(
-    {b"content-length", b"transfer-encoding", b"host", b"authorization", b"expect", b"content-encoding", b"x-api-key"}
+_READ: Final = frozenset(
+    {
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"x-api-key",
+        b"x-request-id",
+        b"x-zeta-deadline-ms",
+        b"x-zeta-priority",
+    }
 )
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _MAX_FIELDS: Final = 100
@@ -62,14 +69,17 @@ def read_head(head: bytes) -> Head:
     if match is None:
         raise _unreadable(head)
     method, target, minor, lines = match.groups()
-    if lines.count(b"\n") > _MAX_FIELDS:
+    rows = lines.split(b"\r\n")
+    if len(rows) > _MAX_FIELDS:
         raise Refusal(431, f"the request has more than {_MAX_FIELDS} header fields; send fewer", "too_many_headers")
     fields: dict[bytes, bytes] = {}
-    for name, value in _FIELD.findall(lines):
+    for row in rows:
+        name, _, value = row.partition(b":")
         name = name.lower()
-        if name in fields and name in _ONCE:
-            raise _malformed(f"the header {name.decode()} is given twice; give it once")
-        fields[name] = value
+        if name in _READ:
+            if name in fields:
+                raise _malformed(f"the header {name.decode()} is given twice; give it once")
+            fields[name] = value.strip(b" \t")
     is_11 = minor == b"1"
     host = fields.get(b"host")
     if host is None and is_11:
@@ -77,20 +87,16 @@ def read_head(head: bytes) -> Head:
     if host is not None and not _HOST.fullmatch(host):
         raise _malformed("the header Host is not a host with an optional port")
     body_bytes = _body_bytes(fields, is_11)
-    connection = fields.get(b"connection", b"").lower()
+    connection = fields.get(b"connection")
+    keeps_alive = is_11
+    if connection is not None:
+        connection = connection.lower()
+        keeps_alive = b"close" not in connection if is_11 else b"keep-alive" in connection
     expect = fields.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
         raise Refusal(417, "the header Expect may only be 100-continue", "expectation_failed")
     path, _, query = target.partition(b"?")
-    return Head(
-        method,
-        path,
-        query,
-        fields,
-        body_bytes,
-        b"close" not in connection if is_11 else b"keep-alive" in connection,
-        expect is not None and is_11,
-    )
+    return Head(method, path, query, fields, body_bytes, keeps_alive, expect is not None and is_11)
 
 
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")

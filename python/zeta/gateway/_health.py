@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -81,16 +82,19 @@ class Health:
         self._serve = serve
         self._now_s = now_s
         self._by_name: dict[str, ServerHealth] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._taking: collections.Counter[str] = collections.Counter()
         self.ejections_total = 0
 
     def add(self, name: str, model: str, url: str, server: Server) -> None:
         """One more server."""
         self._by_name[name] = ServerHealth(name, model, url, server, since_s=self._now_s())
+        self._taking[model] += 1
 
     def remove(self, name: str) -> None:
         """It is gone."""
-        self._by_name.pop(name, None)
+        one = self._by_name.pop(name, None)
+        if one is not None and one.takes:
+            self._taking[one.model] -= 1
 
     def all(self) -> list[ServerHealth]:
         """Every server."""
@@ -98,7 +102,7 @@ class Health:
 
     def is_model_up(self, model: str) -> bool:
         """Whether one of its servers takes requests."""
-        return any(each.takes for each in self._by_name.values() if each.model == model)
+        return self._taking[model] > 0
 
     def drain(self, name: str) -> None:
         """Sends it no new requests, until `resume`."""
@@ -114,10 +118,8 @@ class Health:
 
     def succeeded(self, server: Server | None) -> None:
         """It answered a request."""
-        if server is not None:
-            one = self._by_name.get(server.name)
-            if one is not None and one.failures:
-                one.failures = 0
+        if server is not None and (one := self._by_name.get(server.name)) is not None:
+            one.failures = 0
 
     def failed(self, server: Server | None, why: str) -> None:
         """It failed a request."""
@@ -141,7 +143,7 @@ class Health:
             self._change(one, is_up=False)
 
     def _has_other(self, one: ServerHealth) -> bool:
-        return any(other.takes for other in self._by_name.values() if other.model == one.model and other is not one)
+        return self._taking[one.model] > one.takes
 
     def _change(self, one: ServerHealth, **what: bool) -> None:
         took = one.takes
@@ -150,6 +152,7 @@ class Health:
         if one.takes == took:
             return
         one.since_s = self._now_s()
+        self._taking[one.model] += 1 if one.takes else -1
         _log.warning(
             "replica %s %s%s",
             one.name,

@@ -154,8 +154,7 @@ class Gateway:
 
     def note_decision(self, exchange: Exchange, lease: Lease) -> bytes:
         """Keeps a decision for whoever asks; the reason, for the answer's head."""
-        why = self.router.explain(exchange.ticket)
-        reason = why["reason"] if why is not None else "placed"
+        reason = self.router._reason(exchange.ticket) or "placed"
         self._decisions.append((time.time(), exchange.request_id, exchange.ticket))
         self.observed.placed(lease.model, exchange.ask.priority, lease.queued_ms, exchange.decision_us, reason)
         return _reason_bytes(reason)
