@@ -196,7 +196,7 @@ class Gateway:
                 one.is_up,
                 one.is_ejected,
                 one.is_drained,
-                rows.get(one.name, {}).get("running", 0),
+                rows.get(one.name, {}).get("in_flight", 0),
                 one.failures,
                 one.last_error,
                 self.loop.time() - one.since_s,

@@ -1,0 +1,27 @@
+"""A made-up gateway for each test, closed at its end."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+NEEDED = ("aiohttp", "httptools", "msgspec", "prometheus_client", "uvloop")
+if any(importlib.util.find_spec(name) is None for name in NEEDED):
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from tests.unit.gateway.fake_gateway import FakeGateway
+
+    @pytest.fixture
+    def make_gateway() -> Iterator[Callable[..., FakeGateway]]:
+        made: list[FakeGateway] = []
+
+        def make(**given: Any) -> FakeGateway:
+            made.append(FakeGateway(**given))
+            return made[-1]
+
+        yield make
+        for each in made:
+            each.close()
