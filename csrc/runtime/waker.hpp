@@ -36,6 +36,7 @@ class Waker {
     if (!is_open_.load(std::memory_order_acquire)) return;
     // E141: seq_cst exchange against the one in clear: a wake after a clear always writes.
     if (is_awake_.exchange(true, std::memory_order_seq_cst)) return;  // already readable
+    owed_.fetch_add(1, std::memory_order_relaxed);  // a count: seen late, it costs a clear one look more
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(fd_, &one, sizeof one);
   }
@@ -44,8 +45,11 @@ class Waker {
   void clear() noexcept {
     // E140: acquire; see fd().
     if (!is_open_.load(std::memory_order_acquire)) return;
-    std::uint64_t count = 0;
-    [[maybe_unused]] const auto got = ::read(fd_, &count, sizeof count);
+    // What a wake writes may come after its clear has read; it is owed until a later clear has read it.
+    if (owed_.load(std::memory_order_relaxed) != 0) {  // see wake
+      std::uint64_t count = 0;
+      if (::read(fd_, &count, sizeof count) == sizeof count) owed_.fetch_sub(count, std::memory_order_relaxed);
+    }
     // E141: seq_cst; see wake.
     is_awake_.exchange(false, std::memory_order_seq_cst);
   }
@@ -66,6 +70,7 @@ class Waker {
   int fd_ = -1;
   std::atomic<bool> is_open_{false};
   std::atomic<bool> is_awake_{false};
+  std::atomic<std::uint64_t> owed_{0};  ///< Writes that no clear has read yet.
 };
 
 }  // namespace zeta::runtime

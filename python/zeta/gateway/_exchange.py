@@ -280,6 +280,7 @@ class Exchange:
         gateway, lease = self._gateway, self.lease
         assert lease is not None
         gateway.router.first_token(lease)
+        gateway.pump()  # its prefill is over: another may begin
         gateway.observed.first_token(lease.model, (self._first_s - self._began_s) * 1e3)
 
     # --- ends

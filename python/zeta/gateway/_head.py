@@ -21,22 +21,18 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(
     rb"([A-Z]{3,10}) (/[\x21-\x7e]*|\*) HTTP/1\.([01])\r\n((?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n" % _TOKEN
 )
-# The fields that the gateway reads; all others are let pass unread.
-_READ: Final = frozenset(
-    {
-        b"authorization",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"transfer-encoding",
-        b"x-api-key",
-        b"x-request-id",
-        b"x-zeta-deadline-ms",
-        b"x-zeta-priority",
-    }
+# The fields that the gateway reads; all others are let pass unread. Most requests have only the first four.
+_USUAL: Final = (b"host", b"content-length", b"authorization", b"connection")
+_RARE: Final = (
+    b"content-encoding",
+    b"expect",
+    b"transfer-encoding",
+    b"x-api-key",
+    b"x-request-id",
+    b"x-zeta-deadline-ms",
+    b"x-zeta-priority",
 )
+_HAS_RARE = re.compile(rb"\n(?:%b):" % b"|".join(_RARE))
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _MAX_FIELDS: Final = 100
 
@@ -69,17 +65,9 @@ def read_head(head: bytes) -> Head:
     if match is None:
         raise _unreadable(head)
     method, target, minor, lines = match.groups()
-    rows = lines.split(b"\r\n")
-    if len(rows) > _MAX_FIELDS:
+    if lines.count(b"\n") > _MAX_FIELDS:
         raise Refusal(431, f"the request has more than {_MAX_FIELDS} header fields; send fewer", "too_many_headers")
-    fields: dict[bytes, bytes] = {}
-    for row in rows:
-        name, _, value = row.partition(b":")
-        name = name.lower()
-        if name in _READ:
-            if name in fields:
-                raise _malformed(f"the header {name.decode()} is given twice; give it once")
-            fields[name] = value.strip(b" \t")
+    fields = _fields_of(lines)
     is_11 = minor == b"1"
     host = fields.get(b"host")
     if host is None and is_11:
@@ -97,6 +85,23 @@ def read_head(head: bytes) -> Head:
         raise Refusal(417, "the header Expect may only be 100-continue", "expectation_failed")
     path, _, query = target.partition(b"?")
     return Head(method, path, query, fields, body_bytes, keeps_alive, expect is not None and is_11)
+
+
+def _fields_of(lines: bytes) -> dict[bytes, bytes]:
+    """By name, from lines that passed the pattern: each is searched for as a whole, which is faster than a look at
+    each line."""
+    lines = b"\n" + lines
+    lower = lines.lower()
+    fields = {}
+    for name in _USUAL if _HAS_RARE.search(lower) is None else _USUAL + _RARE:
+        mark = b"\n%b:" % name
+        at = lower.find(mark)
+        if at >= 0:
+            start = at + len(mark)
+            if lower.find(mark, start) >= 0:
+                raise _malformed(f"the header {name.decode()} is given twice; give it once")
+            fields[name] = lines[start : lines.index(b"\r", start)].strip(b" \t")
+    return fields
 
 
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")

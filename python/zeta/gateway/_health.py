@@ -75,12 +75,15 @@ class Health:
     serve : Serve
     now_s : callable
         The event loop's clock.
+    resumed : callable
+        Called after a server takes requests again.
     """
 
-    def __init__(self, router: Router, serve: Serve, now_s: Callable[[], float]) -> None:
+    def __init__(self, router: Router, serve: Serve, now_s: Callable[[], float], resumed: Callable[[], None]) -> None:
         self._router = router
         self._serve = serve
         self._now_s = now_s
+        self._resumed = resumed
         self._by_name: dict[str, ServerHealth] = {}
         self._taking: collections.Counter[str] = collections.Counter()
         self.ejections_total = 0
@@ -161,6 +164,7 @@ class Health:
         )
         if one.takes:
             self._router.resume_replica(one.name)
+            self._resumed()
         else:
             self._router.drain_replica(one.name)
 

@@ -92,6 +92,7 @@ class Gateway:
         self.keys = Keys(config.serve.keys)
         self.servers: dict[str, Server] = {}
         self.router = Router.from_config(config)
+        self.router._collects_itself(1)  # `pump` follows each call that may place something
         self.observed = Observed([model.name for model in config.models], config.scheduler.bands)
         self.retries = RetryBudget(config.serve.retry_fraction)
         self.waiting: dict[int, Exchange] = {}
@@ -137,9 +138,9 @@ class Gateway:
         return server()
 
     def pump(self) -> None:
-        """Hands on what the router has decided."""
+        """Hands on what the router has decided; after each call that may make it decide."""
         router, waiting = self.router, self.waiting
-        if router.is_closed:
+        if not waiting or router.is_closed:
             return
         for lease in router.poll(_channel=1):
             exchange = waiting.pop(lease.ticket, None)
@@ -317,7 +318,7 @@ class Gateway:
         """
         serve = self.config.serve
         self.loop = asyncio.get_running_loop()
-        self.health = Health(self.router, serve, self.loop.time)
+        self.health = Health(self.router, serve, self.loop.time, self.pump)
         self.catalogue = Catalogue(self.config, self.health.is_model_up)
         for model in self.config.models:
             for replica in model.replicas:
