@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeta._core import OnnxNet
-from zeta.errors import ModelLoadError, ZetaError
+from zeta.errors import ClosedError, ModelLoadError, ZetaError
 
 if TYPE_CHECKING:
     import logging
@@ -85,5 +85,7 @@ def _bring(reference: weakref.ref[Router], directory: Path) -> None:
         router = reference()
         if router is not None and router._net_directory == directory:
             router._set_net(net, str(directory))
+    except ClosedError:
+        pass  # closed meanwhile: it needs no net
     except (ZetaError, OSError) as error:
         _log().warning("forecasts do without the net in %s: %s", directory, error)
