@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -266,6 +267,7 @@ py::dict stats(PyRouter& self) {
     std::uint32_t model, in_flight, window;
     std::uint64_t kv_tokens, kv_reserved;
     route::ResponseTimes times;
+    route::ExternalLoad others;
   };
   std::vector<ModelRow> models(self.config.models.size());
   std::vector<ReplicaRow> replicas;
@@ -292,7 +294,7 @@ py::dict stats(PyRouter& self) {
       const auto& r = fleet.replica(ReplicaId{static_cast<std::uint16_t>(i)});
       replicas.push_back({r.is_present, r.is_draining, static_cast<std::uint32_t>(index_of(r.model)), r.in_flight,
                           r.window.limit(), r.kv_tokens, r.kv_reserved,
-                          fleet.times(ReplicaId{static_cast<std::uint16_t>(i)})});
+                          fleet.times(ReplicaId{static_cast<std::uint16_t>(i)}), r.others});
     }
     return s.ledger();
   });
@@ -334,6 +336,10 @@ py::dict stats(PyRouter& self) {
     row["ttft_ms"] = percentiles_ms(replicas[i].times.ttft_s);
     row["queue_wait_ms"] = percentiles_ms(replicas[i].times.queue_wait_s);
     row["tpot_ms"] = percentiles_ms(replicas[i].times.tpot_s);
+    py::dict others;
+    others["requests"] = replicas[i].others.requests;
+    others["kv_tokens"] = replicas[i].others.kv_tokens;
+    row["external"] = replicas[i].others.is_known ? py::object{others} : py::none();
     by_replica[self.replica_names[i]] = row;
   }
   py::dict answer;
@@ -404,10 +410,12 @@ py::dict loop_stats(PyRouter& self) {
 }
 
 /// What a loop in Python plans from: a row for each model (decode pace, due pressure, backlog in GPU-seconds, waiting,
-/// running, completions per second), and each model's device, -1 where it contends with nobody.
+/// running, completions per second, requests let in so far and their predicted work in seconds, share in force, need),
+/// and each model's device, -1 where it contends with nobody.
 py::tuple demands(PyRouter& self) {
   const std::size_t n = self.config.models.size();
-  py::array_t<double> rows(std::vector<std::size_t>{n, 6});
+  constexpr std::size_t kColumns = 10;
+  py::array_t<double> rows(std::vector<std::size_t>{n, kColumns});
   py::array_t<std::int64_t> devices(static_cast<py::ssize_t>(n));
   double* const row = rows.mutable_data();
   std::int64_t* const device = devices.mutable_data();
@@ -415,14 +423,20 @@ py::tuple demands(PyRouter& self) {
   ask(self, [&](sched::Scheduler& s) {
     for (std::size_t i = 0; i < n; ++i) {
       const auto id = ModelId{static_cast<std::uint8_t>(i)};
-      const share::ModelDemand demand = sched::demand_of(s.fleet()[id], now);
+      const sched::Model& model = s.fleet()[id];
+      const share::ModelDemand demand = sched::demand_of(model, now);
       const double columns[] = {demand.decode_pace,
                                 demand.due_pressure,
                                 demand.backlog_work_s,
                                 static_cast<double>(demand.waiting),
                                 static_cast<double>(demand.running),
-                                demand.service_rate_rps};
-      std::copy(std::begin(columns), std::end(columns), row + 6 * i);
+                                demand.service_rate_rps,
+                                static_cast<double>(model.arrivals),
+                                to_seconds(model.arrived_work),
+                                s.fleet().share_of(id),
+                                model.decode_pace() + model.demand.need(now)};
+      static_assert(std::size(columns) == kColumns);
+      std::copy(std::begin(columns), std::end(columns), row + kColumns * i);
       device[i] = s.fleet().device_of(id).config.is_shared
                       ? static_cast<std::int64_t>(index_of(s.fleet()[id].config.device))
                       : -1;
@@ -494,6 +508,66 @@ std::optional<std::uint16_t> add_replica(PyRouter& self, std::uint8_t model, con
   self.replica_names.set(index_of(event.replica), name);
   if (url) self.replica_urls.set(index_of(event.replica), *url);
   return static_cast<std::uint16_t>(index_of(event.replica));
+}
+
+/// By replica number: (requests in flight, KV tokens set aside, KV tokens in all, requests of others or -1 where that
+/// is not known, KV tokens of others); zeros where there is none.
+py::array_t<std::int64_t> replica_loads(PyRouter& self) {
+  const std::size_t n = self.replica_names.size();
+  constexpr std::size_t kColumns = 5;
+  py::array_t<std::int64_t> rows(std::vector<std::size_t>{n, kColumns});
+  std::int64_t* const row = rows.mutable_data();
+  ask(self, [&](sched::Scheduler& s) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const bool is_there = i < s.fleet().replica_slots();
+      const route::Replica r =
+          is_there ? s.fleet().replica(ReplicaId{static_cast<std::uint16_t>(i)}) : route::Replica{};
+      const std::int64_t columns[] = {static_cast<std::int64_t>(r.in_flight), static_cast<std::int64_t>(r.kv_reserved),
+                                      static_cast<std::int64_t>(r.kv_tokens),
+                                      r.others.is_known ? std::int64_t{r.others.requests} : -1,
+                                      static_cast<std::int64_t>(r.others.kv_tokens)};
+      static_assert(std::size(columns) == kColumns);
+      std::copy(std::begin(columns), std::end(columns), row + kColumns * i);
+    }
+    return true;
+  });
+  return rows;
+}
+
+using ExternalLoads = std::vector<std::tuple<std::uint16_t, std::optional<std::uint32_t>, std::uint64_t>>;
+
+/// What others hold on replicas: (replica, requests or None where that is not known, KV tokens), in one turn.
+void set_external_loads(PyRouter& self, const ExternalLoads& loads) {
+  runtime::Router& router = self.open();
+  const Instant now = router.now();
+  router.batch([&](sched::Scheduler&, auto&& apply) {
+    for (const auto& [replica, requests, kv_tokens] : loads) {
+      auto event = sched::SharedScheduler<>::make(sched::EventKind::external_load, {}, now);
+      event.replica = ReplicaId{replica};
+      event.max_in_flight = requests ? std::min(*requests, sched::kUnknownLoad - 1) : sched::kUnknownLoad;
+      event.kv_tokens = kv_tokens;
+      event.in_batch = true;
+      apply(event);
+    }
+    auto settle = sched::SharedScheduler<>::make(sched::EventKind::settle, {}, now);
+    apply(settle);
+  });
+}
+
+using Swaps = std::vector<std::tuple<std::uint8_t, std::optional<std::uint8_t>, std::optional<std::uint8_t>>>;
+
+/// The changes of resident models to carry out: (device, model to unload or None, model to load or None), each once.
+Swaps next_swaps(PyRouter& self) {
+  const auto number = [](ModelId model) {
+    return model == kNoModel ? std::nullopt : std::optional{static_cast<std::uint8_t>(index_of(model))};
+  };
+  return ask(self, [&](sched::Scheduler& s) {
+    Swaps swaps;
+    while (const auto swap = s.next_swap()) {
+      swaps.emplace_back(static_cast<std::uint8_t>(index_of(swap->device)), number(swap->unload), number(swap->load));
+    }
+    return swaps;
+  });
 }
 
 py::list next_ended(PyRouter& self) {
@@ -619,6 +693,21 @@ void bind_sched(py::module_& module) {
             apply_event(self, sched::EventKind::remove_replica, [&](auto& e) { e.replica = ReplicaId{id}; });
           },
           py::arg("replica"))
+      .def("_replica_loads", &replica_loads)
+      .def("_set_external_loads", &set_external_loads, py::arg("loads"))
+      .def("_next_swaps", &next_swaps)
+      .def(
+          "_loaded",
+          [](PyRouter& self, std::uint8_t device, std::optional<std::uint8_t> model) {
+            if (device >= self.config.devices.size() || (model && *model >= self.config.models.size())) {
+              throw py::value_error("loaded: device " + std::to_string(device) + " or its model does not exist");
+            }
+            apply_event(self, sched::EventKind::loaded, [&](auto& e) {
+              e.device = DeviceId{device};
+              e.model = model ? ModelId{*model} : kNoModel;
+            });
+          },
+          py::arg("device"), py::arg("model"), "A swap device now holds a model, as asked for or not; None: nothing.")
       .def(
           "fileno", [](PyRouter& self) { return self.open().waker(0).fd(); },
           "A descriptor that is readable while poll has something; drain it with poll.")

@@ -11,11 +11,15 @@ import time
 import weakref
 from collections.abc import Iterable
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zeta.clock import Clock, SteadyClock
 from zeta.errors import ClosedError
-from zeta.monitor import Board, Probe, ProbeReport, ProbeState, Sampler, Snapshot
+from zeta.monitor import Board, Kind, Probe, ProbeReport, ProbeState, Sampler, Snapshot
+from zeta.runtime._external import ExternalLoads
+
+if TYPE_CHECKING:
+    from zeta.scheduler import Router
 
 __all__ = ["Monitor", "examine"]
 
@@ -64,6 +68,9 @@ class Monitor:
         `EnginesProbe`, is read as often as its own ``period_s`` says if that is less often.
     devices, replicas : int
         The most of each that the board holds.
+    router : Router, optional
+        Told what others hold on its replicas, after each reading of their engines: what their engines say runs and
+        waits there, less what the router itself has sent. Replicas go by their names. Held weakly.
 
     Raises
     ------
@@ -85,12 +92,19 @@ class Monitor:
     """
 
     def __init__(
-        self, probes: Iterable[Probe] = (), *, period_s: float = 0.1, devices: int = 16, replicas: int = 64
+        self,
+        probes: Iterable[Probe] = (),
+        *,
+        period_s: float = 0.1,
+        devices: int = 16,
+        replicas: int = 64,
+        router: Router | None = None,
     ) -> None:
         self._threads: dict[str, list[_Reader]] = {}  # per probe, the one that reads last
         self._clock: Clock = SteadyClock()
         self._period_s = period_s
         self._board = Board(devices, replicas)
+        self._loads = None if router is None else ExternalLoads(router)
         self._lock = threading.Lock()
         self._samplers: dict[str, Sampler] = {}
         self._watch: _Reader | None = None
@@ -128,6 +142,8 @@ class Monitor:
         ValueError
             If there is a probe of this name, or a duration is out of range.
         """
+        if self._loads is not None and probe.kind is Kind.REPLICA:
+            probe = self._loads.watched(probe)
         sampler = Sampler(
             probe,
             self._board,
@@ -199,6 +215,8 @@ class Monitor:
                 last.append(self._watch)
             self._threads, self._watch = {}, None
         self._end(samplers, readers, wait_s)
+        if self._loads is not None:
+            self._loads.forget_all()
         until = time.monotonic() + wait_s
         for reader in last:
             if reader.thread is not threading.current_thread():
@@ -249,6 +267,8 @@ class Monitor:
             for sampler in self._samplers.values():
                 if sampler.check():
                     self._start_thread(sampler)
+        if self._loads is not None:
+            self._loads.forget_stale(self._board, self._clock.now_ns())
 
     def _end(self, samplers: list[Sampler], readers: list[_Reader], wait_s: float) -> None:
         for sampler in samplers:
@@ -269,6 +289,8 @@ class Monitor:
         self._threads = {}
         self._watch = None
         self._board.clear()
+        if self._loads is not None:
+            self._loads.reset_after_fork()
 
 
 def examine(probe: Probe, *, deadline_s: float = 5.0, reads: int = 1) -> tuple[ProbeReport, Snapshot]:

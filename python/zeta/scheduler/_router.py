@@ -378,6 +378,35 @@ class Router(_core.Router):
         for number, model in enumerate(self._config.models):
             self._set_replicas(number, tuple(replica for replica in model.replicas if replica.name != name))
 
+    def set_external_load(self, name: str, requests: int | None, kv_tokens: int = 0) -> None:
+        """What others than this router hold on a replica, until told otherwise; `zeta.runtime.Monitor` does this.
+
+        Their requests take places of its window, except the last, and their tokens part of its KV cache while anything
+        of this router's is there. What this router sends counts by itself, so that old news attracts no herd.
+
+        Parameters
+        ----------
+        name : str
+            The replica.
+        requests : int or None
+            Running and waiting there, this router's left out. None: not known; nothing is assumed.
+        kv_tokens : int
+            Of its KV cache, in use by others.
+
+        Raises
+        ------
+        ConfigError
+            If there is no replica of that name.
+        ValueError
+            If a number is negative.
+        """
+        number = self._known_replica(name)
+        if (requests is not None and requests < 0) or kv_tokens < 0:
+            raise ValueError(
+                f"requests is {requests}, kv_tokens is {kv_tokens}; expected 0 or more, or None: not known"
+            )
+        self._set_external_loads([(number, None if requests is None else min(requests, 1 << 30), kv_tokens)])
+
     def __enter__(self) -> Router:
         return self
 

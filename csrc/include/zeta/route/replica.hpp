@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "zeta/core/time.hpp"
@@ -7,6 +8,13 @@
 #include "zeta/route/window.hpp"
 
 namespace zeta::route {
+
+/// What others than this scheduler hold on a replica, by the engine's own word. Nothing, where nobody has told.
+struct ExternalLoad {
+  std::uint32_t requests = 0;   ///< Running and waiting.
+  std::uint64_t kv_tokens = 0;  ///< Of the replica's capacity.
+  bool is_known = false;
+};
 
 /// What the scheduler knows of one running copy of a model.
 struct Replica {
@@ -19,11 +27,21 @@ struct Replica {
   std::uint64_t kv_reserved = 0;  ///< Prompt and expected output of what is in flight.
   Duration prefill_in_flight{0};  ///< Predicted prefill time of what has no first token yet.
   Window window;
+  ExternalLoad others;
 
-  [[nodiscard]] bool has_slot() const noexcept {
-    return is_present && !is_draining && in_flight < window.limit() && in_flight < max_batch;
+  /// Requests of ours that it may have in flight: what others hold of its window is theirs. One is always ours, so that
+  /// others never keep us out.
+  [[nodiscard]] std::uint32_t limit() const noexcept {
+    const std::uint32_t most = std::min(window.limit(), max_batch);
+    return most > others.requests ? most - others.requests : std::min(most, 1U);
   }
-  [[nodiscard]] bool fits(std::uint64_t tokens) const noexcept { return kv_reserved + tokens <= kv_tokens; }
+  [[nodiscard]] bool has_slot() const noexcept { return is_present && !is_draining && in_flight < limit(); }
+  /// Others' tokens count only beside ours: a request that fits an empty replica waits for nobody but us.
+  [[nodiscard]] bool fits(std::uint64_t tokens) const noexcept {
+    return kv_reserved + tokens + (in_flight > 0 ? others.kv_tokens : 0) <= kv_tokens;
+  }
+  /// In flight there, whoever sent them.
+  [[nodiscard]] std::uint64_t requests() const noexcept { return std::uint64_t{in_flight} + others.requests; }
 };
 
 }  // namespace zeta::route

@@ -59,6 +59,10 @@ inline bool apply_event(Scheduler& scheduler, EventRecord& event) noexcept {
       scheduler.note_overload(event.now);
       scheduler.settle(event.now);
       return true;
+    case EventKind::external_load:
+      if (!scheduler.note_external_load(event.replica, event.max_in_flight, event.kv_tokens, event.now)) return false;
+      if (!event.in_batch) scheduler.settle(event.now);
+      return true;
   }
   return false;
 }

@@ -26,7 +26,10 @@ enum class EventKind : std::uint8_t {
   set_share,      ///< Of `model`, in `quality`; with the last one of a device (not in_batch) they act.
   note_overload,  ///< A tick of a loop whose plans are made elsewhere or act later.
   resume_replica,
+  external_load,  ///< Others hold `max_in_flight` requests and `kv_tokens` on `replica`; kUnknownLoad: not known.
 };
+
+inline constexpr std::uint32_t kUnknownLoad = 0xFFFF'FFFF;
 
 /// One input, as it was applied.
 struct EventRecord {

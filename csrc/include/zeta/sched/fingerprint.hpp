@@ -21,7 +21,8 @@ enum class Step : std::uint8_t {
   widen,
   presume,
   swap,
-  loaded
+  loaded,
+  external_load
 };
 
 /// One number for everything that a scheduler did, in order: two runs are equal, bit for bit, if theirs are. One owner.

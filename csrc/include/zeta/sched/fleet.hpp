@@ -31,6 +31,7 @@ struct Model {
   share::DemandHistogram demand;
   std::vector<ReplicaId> replicas;
   std::uint32_t open_replicas = 0;                         ///< With a free place in their window.
+  bool has_others = false;                                 ///< Some replica serves others too (route::ExternalLoad).
   std::uint32_t waiting = 0;                               ///< Requests whose work stands in `demand`.
   std::array<std::uint32_t, kMaxBands> waiting_in_band{};  ///< The same by priority class.
   std::uint32_t running = 0;                               ///< Placed and not ended.
@@ -137,6 +138,13 @@ class Fleet {
     return kNoReplica;
   }
 
+  /// What others hold on a replica, from now on.
+  void note_others(ReplicaId id, route::ExternalLoad others) noexcept {
+    others.kv_tokens = std::min(others.kv_tokens, replica(id).kv_tokens);
+    replica(id).others = others;
+    refresh(replica(id).model);
+  }
+
   void drain_replica(ReplicaId id) noexcept {
     replica(id).is_draining = true;
     refresh(replica(id).model);
@@ -210,22 +218,22 @@ class Fleet {
   }
 
   /// The least loaded replica of a model with room for `tokens`; one that holds the prefix, if it is not overloaded.
+  /// Where replicas serve others too, by requests; else by the prefill of ours, which of theirs is unknown.
   /// Load is bounded relative to the mean as in consistent hashing with bounded loads (Mirrokni et al., 2018).
   [[nodiscard]] ReplicaId choose_replica(ModelId id, std::uint64_t tokens, std::uint64_t affinity_key) const noexcept {
     const Model& model = (*this)[id];
     const ReplicaId remembered = affinity_.find(affinity_key);
     ReplicaId best = kNoReplica;
-    std::uint64_t total_in_flight = 0;
+    std::uint64_t total_load = 0;
     bool remembered_has_room = false;
     for (const ReplicaId candidate : model.replicas) {
       const route::Replica& r = replica(candidate);
-      total_in_flight += r.in_flight;
+      total_load += r.requests();
       if (!r.has_slot() || !r.fits(tokens)) continue;
       if (candidate == remembered) remembered_has_room = true;
-      if (best == kNoReplica || is_less_loaded(r, replica(best))) best = candidate;
+      if (best == kNoReplica || is_less_loaded(r, replica(best), model.has_others)) best = candidate;
     }
-    if (remembered_has_room &&
-        4 * std::uint64_t{replica(remembered).in_flight} * model.replicas.size() <= 5 * total_in_flight + 4) {
+    if (remembered_has_room && 4 * replica(remembered).requests() * model.replicas.size() <= 5 * total_load + 4) {
       return remembered;
     }
     return best;
@@ -238,11 +246,13 @@ class Fleet {
   void refresh(ModelId id) noexcept {
     Model& model = (*this)[id];
     model.open_replicas = 0;
+    model.has_others = false;
     std::uint64_t largest = 0;
     bool is_served = false;
     for (const ReplicaId candidate : model.replicas) {
       const route::Replica& r = replica(candidate);
       model.open_replicas += r.has_slot() ? 1 : 0;
+      model.has_others |= r.others.requests > 0;
       if (r.is_draining) continue;
       is_served = true;
       largest = std::max(largest, r.kv_tokens);
@@ -335,7 +345,8 @@ class Fleet {
     return std::int64_t{s.request.prompt_tokens} + s.expected_output / 2;
   }
 
-  static bool is_less_loaded(const route::Replica& a, const route::Replica& b) noexcept {
+  static bool is_less_loaded(const route::Replica& a, const route::Replica& b, bool has_others) noexcept {
+    if (has_others && a.requests() != b.requests()) return a.requests() < b.requests();
     if (a.prefill_in_flight != b.prefill_in_flight) return a.prefill_in_flight < b.prefill_in_flight;
     if (a.in_flight != b.in_flight) return a.in_flight < b.in_flight;
     return a.kv_reserved < b.kv_reserved;

@@ -13,6 +13,7 @@
 #include "zeta/sched/collation.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/endings.hpp"
+#include "zeta/sched/events.hpp"
 #include "zeta/sched/fingerprint.hpp"
 #include "zeta/sched/fleet.hpp"
 #include "zeta/sched/idle_capacity.hpp"
@@ -285,6 +286,16 @@ class Scheduler {
     fleet_.remove_replica(id);
     mend_waiting(now);
     settle(now);
+  }
+
+  /// What others than this scheduler hold on a replica, as its engine tells; kUnknownLoad requests: that is not known,
+  /// and the scheduler goes by what it has sent there itself. False where there is no such replica. Settles nothing.
+  bool note_external_load(ReplicaId id, std::uint32_t requests, std::uint64_t kv_tokens, Instant now) noexcept {
+    if (index_of(id) >= fleet_.replica_slots() || !fleet_.replica(id).is_present) return false;
+    fingerprint_.add(Step::external_load, Ticket{}, now, (std::uint64_t{requests} << 8U) ^ index_of(id));
+    const bool is_known = requests != kUnknownLoad;
+    fleet_.note_others(id, is_known ? route::ExternalLoad{requests, kv_tokens, true} : route::ExternalLoad{});
+    return true;
   }
 
   // --- devices that hold one model at a time -------------------------------------------------------------------------
