@@ -42,6 +42,7 @@ std::vector<std::size_t> horizons_from(const std::optional<std::vector<std::int6
 
 py::dict layout() {
   py::dict found;
+  found["version"] = forecast::kLayoutVersion;
   found["features"] = forecast::kFeatures;
   found["outputs"] = forecast::kOutputs;
   found["fine_bins"] = forecast::kFineBins;

@@ -87,7 +87,7 @@ class Schema:
             features=layout["features"],
             horizons=tuple(layout["horizon_bins"]),
             quantiles=tuple(layout["quantiles"]),
-            layout=layout.get("version", 1),
+            layout=layout["version"],
         )
 
     @property

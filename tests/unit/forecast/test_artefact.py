@@ -288,4 +288,5 @@ def test_many_small_fields_cost_no_memory() -> None:
 def test_a_schema_knows_its_outputs() -> None:
     assert SCHEMA.outputs == 15
     assert Schema.current().outputs == forecast_layout()["outputs"]
+    assert Schema.current().layout == forecast_layout()["version"] == 1
     assert dataclasses.replace(SCHEMA, horizons=(1,), quantiles=(0.5,)).outputs == 1

@@ -7,6 +7,10 @@
 
 namespace zeta::forecast {
 
+/// Raised when a feature or an output comes to mean something else, though their numbers stay: nets made for another
+/// version are refused.
+inline constexpr int kLayoutVersion = 1;
+
 inline constexpr std::size_t kFineBins = 32;     ///< Newest bins that a net sees one by one.
 inline constexpr std::size_t kCoarseBins = 16;   ///< Means that it sees beside them,
 inline constexpr std::size_t kCoarseWidth = 30;  ///< each of this many bins, the newest ending now.
