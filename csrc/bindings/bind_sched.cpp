@@ -141,7 +141,7 @@ std::optional<std::string> outcome(PyRouter& self, std::uint64_t ticket) {
 std::optional<std::pair<double, double>> eta_ms(PyRouter& self, std::uint64_t ticket) {
   return ask(self, [&](sched::Scheduler& s) -> std::optional<std::pair<double, double>> {
     const sched::Ticket id{ticket};
-    const double factor = s.config().eta_quantile_factor;
+    const double factor = s.eta_p90_over_mean();
     if (const sched::Final* final = s.final_of(id)) {
       const double ms = to_seconds(final->eta) * 1e3;
       return std::pair{ms, ms * factor};

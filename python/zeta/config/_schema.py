@@ -144,7 +144,9 @@ class Scheduler(_Checked):
     tenant_quantum_ms: float = knob(
         250.0, "GPU time that a tenant of weight 1 takes per round: about one long request", unit="ms", low=1
     )
-    eta_quantile_factor: float = knob(1.5, "p90 of a wait over its mean, until waits are measured", low=1, high=10)
+    eta_quantile_factor: float = knob(
+        1.5, "p90 of a wait over its mean, until fifty waits have been seen", low=1, high=10
+    )
     learns_service: bool = knob(
         True, "engine times off by more than 45 % are corrected from what is observed", unit="yes or no"
     )

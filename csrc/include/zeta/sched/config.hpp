@@ -75,7 +75,7 @@ struct SchedulerConfig {
   double hold_quality_gap = 0.10;    ///< P(good) that a weaker model may lose before the request waits for a stronger.
   score::Weights weights;            ///< Of the parts of a model's suitability.
   Duration tenant_quantum{250'000'000};  ///< GPU time that a tenant of weight 1 takes per round.
-  double eta_quantile_factor = 1.5;      ///< p90 of the wait over its mean, until latencies are measured.
+  double eta_quantile_factor = 1.5;      ///< p90 of the wait over its mean, until waits are measured.
   /// Engine times that are off by more than Correction::kTolerance are corrected from what is observed.
   bool learns_service = true;
   std::vector<double> tenant_weights;  ///< By TenantId; 1 where absent.

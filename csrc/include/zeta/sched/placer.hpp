@@ -6,6 +6,7 @@
 #include "zeta/sched/admission.hpp"
 #include "zeta/sched/backlog.hpp"
 #include "zeta/sched/decisions.hpp"
+#include "zeta/sched/eta_record.hpp"
 #include "zeta/sched/fingerprint.hpp"
 #include "zeta/sched/in_flight.hpp"
 #include "zeta/sched/ledger.hpp"
@@ -21,13 +22,14 @@ class Placer {
   static constexpr std::size_t kKeptDecisions = 4'096;
 
   Placer(const SchedulerConfig& config, Slab& slab, Fleet& fleet, Backlog& backlog, InFlight& in_flight, Ledger& ledger,
-         Fingerprint& fingerprint)
+         EtaRecord& etas, Fingerprint& fingerprint)
       : config_{config},
         slab_{slab},
         fleet_{fleet},
         backlog_{backlog},
         in_flight_{in_flight},
         ledger_{ledger},
+        etas_{etas},
         fingerprint_{fingerprint},
         decisions_{kKeptDecisions} {}
 
@@ -101,6 +103,9 @@ class Placer {
     backlog_.take(offer, now);
     in_flight_.place(offer.slot, seat.model, seat.replica, now);
     ledger_.on_placed();
+    if (EtaRecord::follows(slab_[offer.slot].ticket)) {
+      etas_.note_start(slab_[offer.slot].ticket, now - slab_[offer.slot].arrival);
+    }
     fingerprint_.add(Step::place, slab_[offer.slot].ticket, now,
                      (index_of(seat.model) << 16U) | index_of(seat.replica));
   }
@@ -164,6 +169,7 @@ class Placer {
   Backlog& backlog_;
   InFlight& in_flight_;
   Ledger& ledger_;
+  EtaRecord& etas_;
   Fingerprint& fingerprint_;
   DecisionRing decisions_;
   std::array<Choice, kMaxModels>

@@ -13,6 +13,7 @@
 #include "zeta/sched/collation.hpp"
 #include "zeta/sched/config.hpp"
 #include "zeta/sched/endings.hpp"
+#include "zeta/sched/eta_record.hpp"
 #include "zeta/sched/events.hpp"
 #include "zeta/sched/fingerprint.hpp"
 #include "zeta/sched/fleet.hpp"
@@ -50,7 +51,7 @@ class Scheduler {
         backlog_{config_, slab_, fleet_, timers_},
         in_flight_{slab_, fleet_, timers_},
         endings_{slab_, ledger_},
-        placer_{config_, slab_, fleet_, backlog_, in_flight_, ledger_, fingerprint_},
+        placer_{config_, slab_, fleet_, backlog_, in_flight_, ledger_, etas_, fingerprint_},
         collation_{config_, slab_, fleet_, backlog_, fingerprint_} {}
 
   Scheduler(const Scheduler&) = delete;
@@ -122,6 +123,7 @@ class Scheduler {
     model.arrived_work += s.work;
     if (collation_.is_active()) collation_.note_arrival(s, now);
     backlog_.enter(slot, now, true);
+    if (EtaRecord::follows(ticket)) etas_.expect(ticket, estimate(ticket).start_mean);
   }
 
   /// Places until no waiting request that may be taken fits any open model.
@@ -329,8 +331,11 @@ class Scheduler {
   [[nodiscard]] Estimate estimate(Ticket ticket) const noexcept {
     const Slot* s = live(ticket);
     if (s == nullptr || s->phase != Phase::waiting) return {};
-    return estimate_start(fleet_, config_, s->demand_model, s->latest_start);
+    const Duration mean = estimate_start(fleet_, config_, s->demand_model, s->latest_start).start_mean;
+    return {mean, duration_from_seconds(to_seconds(mean) * eta_p90_over_mean())};
   }
+  /// Measured, once enough requests have waited and started.
+  [[nodiscard]] double eta_p90_over_mean() const noexcept { return etas_.p90_over_mean(config_.eta_quantile_factor); }
 
   [[nodiscard]] const Ledger& ledger() const noexcept { return ledger_; }
   [[nodiscard]] const Fleet& fleet() const noexcept { return fleet_; }
@@ -446,6 +451,7 @@ class Scheduler {
   InFlight in_flight_;
   Ledger ledger_;
   Endings endings_;
+  EtaRecord etas_;
   Fingerprint fingerprint_;
   Placer placer_;
   Collation collation_;
