@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from zeta.runtime._allocation import AllocationLoop, LoopReport, Policy
+from zeta.runtime._foresight import LiveForecast
 from zeta.runtime._monitor import Monitor, examine
 from zeta.runtime._net import load_net
 from zeta.runtime._remote import RemoteExchange
 
-__all__ = ["AllocationLoop", "LoopReport", "Monitor", "Policy", "RemoteExchange", "examine", "load_net"]
+__all__ = [
+    "AllocationLoop",
+    "LiveForecast",
+    "LoopReport",
+    "Monitor",
+    "Policy",
+    "RemoteExchange",
+    "examine",
+    "load_net",
+]

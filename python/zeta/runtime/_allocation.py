@@ -13,6 +13,7 @@ from types import TracebackType
 
 from zeta.allocate import LoadForecast, ModelDemand, Plan, PolicyConfig, Snapshot, tick
 from zeta.errors import ClosedError
+from zeta.runtime._foresight import LiveForecast
 from zeta.scheduler import Router
 
 __all__ = ["AllocationLoop", "LoopReport", "Policy"]
@@ -41,6 +42,8 @@ class LoopReport:
         Whether its plans are in force; if not, the native loop plans.
     late_ms_max, duration_ms_max : float
         The worst begin of a round after its time, and the longest round, in milliseconds.
+    forecast_age_s : float or None
+        Of a `LiveForecast`, in the last round; None: there is none, or nothing in it is valid.
     """
 
     ticks: int = 0
@@ -49,6 +52,7 @@ class LoopReport:
     is_in_charge: bool = False
     late_ms_max: float = 0.0
     duration_ms_max: float = 0.0
+    forecast_age_s: float | None = None
 
 
 class AllocationLoop:
@@ -64,7 +68,7 @@ class AllocationLoop:
     policy : callable, optional
         As `zeta.allocate.tick`, which is the default. It is called once per round for each shared device.
     forecast : LoadForecast, optional
-        Handed to the policy.
+        Handed to the policy. A `LiveForecast`, say over a `RemoteForecaster`, is brought up to date in every round.
     period_s : float, optional
         From one round to the next, in seconds; the router's ``tick_interval_ms`` by default.
 
@@ -186,6 +190,9 @@ class AllocationLoop:
     def _plan(self, router: Router) -> None:
         rows, devices = router._demands()
         now_ns = time.monotonic_ns()
+        if isinstance(self._forecast, LiveForecast):
+            self._forecast.update(now_ns)
+            self._report = dataclasses.replace(self._report, forecast_age_s=self._forecast.age_s)
         names = router.model_names
         for device in sorted(set(devices.tolist()) - {-1}):
             members = [number for number, its in enumerate(devices) if its == device]
