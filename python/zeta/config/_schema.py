@@ -245,6 +245,9 @@ class Device(_Checked):
         1.3, "prefill in flight, as a part of the TPOT SLO that decoding leaves free", unit="fraction", low=0, high=10
     )
     swap_s: float = knob(10.0, "a 14B model in bf16 (29.5 GB) read at 3 GB/s", unit="s", low=0)
+    awaits_load: bool = knob(
+        False, "on a swap device: a model's first request loads it; yes: an ActuationDriver does", unit="yes or no"
+    )
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zeta.runtime._actuation import ActuationDriver, DriverReport, plans_of
 from zeta.runtime._allocation import AllocationLoop, LoopReport, Policy
 from zeta.runtime._foresight import LiveForecast
 from zeta.runtime._monitor import Monitor, examine
@@ -9,7 +10,9 @@ from zeta.runtime._net import load_net
 from zeta.runtime._remote import RemoteExchange
 
 __all__ = [
+    "ActuationDriver",
     "AllocationLoop",
+    "DriverReport",
     "LiveForecast",
     "LoopReport",
     "Monitor",
@@ -17,4 +20,5 @@ __all__ = [
     "RemoteExchange",
     "examine",
     "load_net",
+    "plans_of",
 ]

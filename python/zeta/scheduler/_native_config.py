@@ -109,7 +109,8 @@ def native_config(
     service_models : mapping of str to ServiceModel, optional
         Predicted engine times by the model's name, for those whose prior is not to be used.
     awaits_loads : bool, default False
-        Whether somebody confirms each load on a ``swap`` device. False: a model's first request loads it there.
+        Whether somebody confirms each load on every ``swap`` device. False: on those that say so (``awaits_load``);
+        elsewhere a model's first request loads it.
 
     Returns
     -------
@@ -208,7 +209,7 @@ def _add_devices(native: SchedulerConfig, config: Config, awaits_loads: bool) ->
                 prefill_budget=device.prefill_budget,
                 is_swapped=device.colocation == "swap",
                 swap_s=device.swap_s,
-                awaits_load=awaits_loads,
+                awaits_load=awaits_loads or device.awaits_load,
             )
             numbers[model.name] = shared[device.name] = number
     return numbers

@@ -123,6 +123,7 @@ class Router(_core.Router):
         self._config = config
         self._net_directory = _net_directory(scheduler.forecast_model)
         self._model_ids = {name: number for number, name in enumerate(names.models)}
+        self._device_names = names.devices
         self._replica_ids: dict[str, int] = {}
         for number, name in enumerate(names.models):
             self._name_model(number, name)
