@@ -167,3 +167,19 @@ def test_the_first_priority_goes_first(run: Any) -> None:
             assert all("priority" not in call.body and "service_tier" not in call.body for call in home.backend.calls)
 
     run(claim())
+
+
+def test_the_router_hears_how_hard_a_request_is(run: Any) -> None:
+    async def claim() -> None:
+        async with house("small", "large") as home:
+            lead = []
+            for hard in ("0.02", "0.98"):
+                got = await home.ask(model="zeta/auto", fields=f"X-Zeta-Complexity: {hard}\r\n")
+                scores = home.gateway.recent_decisions(1)[0]["scores"]
+                lead.append(scores["large"] - scores["small"])
+                assert got.status == 200
+            assert lead[1] > lead[0]
+            wrong = await home.ask(fields="X-Zeta-Complexity: 7\r\n")
+            assert (wrong.status, wrong.json()["error"]["code"]) == (400, "invalid_header")
+
+    run(claim())

@@ -50,6 +50,7 @@ class Ask:
     priority: int
     deadline_ms: float | None
     affinity_key: str | None
+    complexity: float | None
 
 
 class Catalogue:
@@ -139,8 +140,9 @@ def read_ask(route: str, head: Head, raw: bytes, catalogue: Catalogue, serve: Se
         _prompt_tokens(route, body),
         _max_tokens(route, body, choices or 1, serve),
         _priority(body, head.fields),
-        _deadline_ms(head.fields),
+        _number(head.fields, b"x-zeta-deadline-ms", 1e9, "milliseconds to the first token"),
         affinity if type(affinity) is str else None,
+        _number(head.fields, b"x-zeta-complexity", 1.0, "a difficulty from 0 to 1"),
     )
 
 
@@ -243,19 +245,17 @@ def _priority(body: dict[str, Any], fields: Mapping[bytes, bytes]) -> int:
     return _TIERS[tier]
 
 
-def _deadline_ms(fields: Mapping[bytes, bytes]) -> float | None:
-    shown = fields.get(b"x-zeta-deadline-ms")
+def _number(fields: Mapping[bytes, bytes], name: bytes, most: float, meaning: str) -> float | None:
+    shown = fields.get(name)
     if shown is None:
         return None
     try:
-        deadline_ms = float(shown)
+        value = float(shown)
     except ValueError:
-        deadline_ms = -1.0
-    if not 0.0 < deadline_ms < 1e9:
-        raise Refusal(
-            400, "the header X-Zeta-Deadline-Ms is a number of milliseconds to the first token", "invalid_deadline"
-        )
-    return deadline_ms
+        value = -1.0
+    if not 0.0 <= value <= most:
+        raise Refusal(400, f"the header {name.decode()} is {meaning}, at most {most:g}", "invalid_header")
+    return value
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -97,6 +97,7 @@ class Exchange:
             tenant=self.identity.tenant,
             priority=ask.priority,
             models=ask.models,
+            complexity=ask.complexity,
             affinity_key=ask.affinity_key,
             _channel=1,
         )

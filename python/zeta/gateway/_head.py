@@ -29,6 +29,7 @@ _RARE: Final = (
     b"transfer-encoding",
     b"x-api-key",
     b"x-request-id",
+    b"x-zeta-complexity",
     b"x-zeta-deadline-ms",
     b"x-zeta-priority",
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import itertools
 import logging
@@ -14,7 +13,6 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -398,15 +396,15 @@ class Gateway:
         self.router.close()
 
 
-def serve(path: str | os.PathLike[str], *, announce: Callable[[str, int], None] | None = None) -> int:
+def serve(source: Config | str | os.PathLike[str], *, announce: Callable[[str, int], None] | None = None) -> int:
     """Runs a gateway until a signal ends it.
 
-    SIGTERM and SIGINT drain it; a second one ends it at once. SIGHUP reads the configuration again.
+    SIGTERM and SIGINT drain it; a second one ends it at once. SIGHUP reads the configuration's file again.
 
     Parameters
     ----------
-    path : path-like
-        The configuration.
+    source : Config or path-like
+        The configuration, or its file.
     announce : callable, optional
         Told host and port once it listens.
 
@@ -414,26 +412,34 @@ def serve(path: str | os.PathLike[str], *, announce: Callable[[str, int], None] 
     -------
     int
         The exit code: 0 after a drain, 1 where a second signal cut it short.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration cannot be used.
+    OSError
+        If the address is taken.
     """
-    config = load(path)
-    with contextlib.suppress(ImportError):
-        import uvloop
 
-        return uvloop.run(_run(config, Path(path), announce))
-    return asyncio.run(_run(config, Path(path), announce))
+    def read() -> Config:
+        return source if isinstance(source, Config) else load(source)
+
+    import uvloop
+
+    return uvloop.run(_run(read, announce))
 
 
-async def _run(config: Config, path: Path, announce: Callable[[str, int], None] | None) -> int:
-    gateway = Gateway(config)
+async def _run(read: Callable[[], Config], announce: Callable[[str, int], None] | None) -> int:
+    gateway = Gateway(read())
     port = await gateway.start()
     if announce is not None:
-        announce(config.serve.host, port)
+        announce(gateway.config.serve.host, port)
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
     while await signals.get() == signal.SIGHUP:
-        gateway.reload(lambda: load(path))
+        gateway.reload(read)
     _log.info("draining", extra={"running": len(gateway.exchanges)})
     stopping = loop.create_task(gateway.stop())
     while not stopping.done():
