@@ -179,7 +179,7 @@ def test_the_router_hears_how_hard_a_request_is(run: Any) -> None:
                 lead.append(scores["large"] - scores["small"])
                 assert got.status == 200
             assert lead[1] > lead[0]
-            wrong = await home.ask(fields="X-Zeta-Complexity: 7\r\n")
+            wrong = await home.ask(model="small", fields="X-Zeta-Complexity: 7\r\n")
             assert (wrong.status, wrong.json()["error"]["code"]) == (400, "invalid_header")
 
     run(claim())
