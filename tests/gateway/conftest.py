@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # backend.py, beside the tests
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "gateway"))  # fake_gateway.py
 
 NEEDED = ("aiohttp", "httptools", "msgspec", "prometheus_client", "uvloop")
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]

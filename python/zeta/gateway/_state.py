@@ -276,20 +276,20 @@ def _readings(gateway: GatewayView) -> list[Json]:
 
 
 def _decision(given: Mapping[str, Any]) -> Json:
-    return {
-        key: _rounded(given[key]) if isinstance(given[key], float) else given[key]
-        for key in _DECISION_KEYS
-        if key in given
-    }
+    """What may be shown of a placement, whatever else stands in it."""
+    found = {key: given[key] for key in _DECISION_KEYS if key in given}
+    return {key: value if key == "time_s" else _short(value) for key, value in found.items()}
 
 
 def _loop(loop: Mapping[str, Any]) -> Json:
     """Of the allocation loop's figures those that people look at."""
-    return {
-        key: _rounded(value) if isinstance(value, float) else value
-        for key, value in loop.items()
-        if key not in ("models", "net_runs", "net")
-    }
+    return {key: _short(value) for key, value in loop.items() if key not in ("models", "net_runs", "net")}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _short(each) for key, each in value.items()}
+    return _rounded(value) if isinstance(value, float) else value
 
 
 def _rounded(value: float | None) -> float | None:

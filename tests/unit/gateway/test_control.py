@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from tests.unit.gateway.fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
+from fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
 
 from zeta.gateway._control import make_control_app
 

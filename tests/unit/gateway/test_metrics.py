@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse
-from tests.unit.gateway.fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
 
 from zeta.clock import VirtualClock
 from zeta.gateway._metrics import GatewayCollector, exposition

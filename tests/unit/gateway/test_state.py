@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from tests.unit.gateway.fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
+from fake_gateway import ADMIN, CLIENT, MODELS, FakeGateway
 
 from zeta.clock import VirtualClock
 from zeta.gateway._state import HISTORY_S, State
