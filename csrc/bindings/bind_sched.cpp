@@ -711,9 +711,11 @@ void bind_sched(py::module_& module) {
       .def(
           "fileno", [](PyRouter& self) { return self.open().waker(0).fd(); },
           "A descriptor that is readable while poll has something; drain it with poll.")
-      .def("_collects_itself", [](PyRouter& self, int channel) { self.open().set_collects_itself(channel == 0 ? 0 : 1); },
-           py::arg("channel"),
-           "The one collector of a channel polls after each of its own calls; only the router's thread wakes it.")
+      .def(
+          "_collects_itself",
+          [](PyRouter& self, int channel) { self.open().set_collects_itself(channel == 0 ? 0 : 1); },
+          py::arg("channel"),
+          "The one collector of a channel polls after each of its own calls; only the router's thread wakes it.")
       .def("_lease_fileno", [](PyRouter& self) { return self.open().waker(1).fd(); })
       .def(
           "_clear_wake", [](PyRouter& self, int channel) { self.open().waker(channel == 0 ? 0 : 1).clear(); },

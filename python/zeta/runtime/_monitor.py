@@ -144,11 +144,14 @@ class Monitor:
         """
         if self._loads is not None and probe.kind is Kind.REPLICA:
             probe = self._loads.watched(probe)
+        if period_s is None:
+            own_s = getattr(probe, "period_s", None)
+            period_s = self._period_s if own_s is None else max(self._period_s, own_s)
         sampler = Sampler(
             probe,
             self._board,
             self._clock,
-            period_s=max(self._period_s, getattr(probe, "period_s", None) or 0.0) if period_s is None else period_s,
+            period_s=period_s,
             deadline_s=deadline_s,
         )
         with self._lock:
