@@ -137,6 +137,11 @@ class Fleet:
             for ticket in self.handed_out:
                 self.requeues[ticket] = self.requeues.get(ticket, 0) + 1  # those that ran there may come again
 
+    def set_external_load(self) -> None:
+        if names := [name for name in self.router.replica_names if name]:
+            requests = self.chance.choice([None, 0, 1, 3, 99])
+            self.router.set_external_load(self.chance.choice(names), requests, self.chance.randint(0, self.kv_tokens))
+
     def check(self) -> None:
         check_invariants(self.router)
         for ticket in self.allowed:
@@ -178,6 +183,7 @@ WEIGHTS = {
     Fleet.drain_replica: 0.07,
     Fleet.resume_replica: 0.07,
     Fleet.remove_replica: 0.15,
+    Fleet.set_external_load: 0.6,
 }
 SHAPES: dict[str, dict[str, object]] = {
     "three models": {"models": 3, "kv_tokens": 1 << 20},
