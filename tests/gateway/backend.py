@@ -92,6 +92,8 @@ class Backend:
         Requests that are being answered.
     left : int
         Requests whose connection the gateway closed before the answer was whole.
+    unused : set
+        Open connections on which no request has come.
     """
 
     def __init__(self, behave: Behaviour = answer) -> None:
@@ -99,6 +101,7 @@ class Backend:
         self.calls: list[Call] = []
         self.running = 0
         self.left = 0
+        self.unused: set[asyncio.StreamWriter] = set()
         self.strays: list[bytes] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -126,17 +129,20 @@ class Backend:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.unused.add(writer)
         try:
             while await self._one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # it ends here anyway; asyncio would report the cancellation as an error
         finally:
             self._tasks.discard(task)
+            self.unused.discard(writer)
             writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
+        self.unused.discard(writer)
         line, *rest = head.decode("latin-1").split("\r\n")
         method, path, _ = line.split(" ")
         fields = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in rest if each)}

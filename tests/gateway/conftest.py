@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +141,35 @@ class House:
             return await client.answer()
 
     async def until(self, is_so: Callable[[], bool], within_s: float = 5.0) -> None:
-        """Waits until something is so; fails where it is not in time."""
-        async with asyncio.timeout(within_s):
-            while not is_so():
-                await asyncio.sleep(0.005)
+        """Waits until something is so; fails where it is not in time. Time in which nothing here ran is not counted."""
+        now_s = asyncio.get_running_loop().time
+        spent_s = 0.0
+        while not is_so():
+            assert spent_s < within_s, f"not so within {within_s:g} s"
+            before_s = now_s()
+            await asyncio.sleep(0.005)
+            spent_s += min(0.02, now_s() - before_s)
 
     def outcomes(self) -> dict[str, int]:
         """How requests ended, without what never happened."""
         return {name: count for name, count in self.gateway.router.stats()["outcomes"].items() if count}
 
+    def is_held_back(self) -> bool:
+        """Whether a server is not read from, because its client does not read."""
+        return any(each._connection and each._connection._is_paused for each in self.gateway.exchanges)
+
     def is_idle(self) -> bool:
-        stats = self.gateway.router.stats()
-        return not (stats["waiting"] or stats["running"] or self.gateway.exchanges or self.gateway.waiting)
+        """Whether nothing is left of any request: in the router, here, in the retry budget, and on the way to servers."""
+        gateway, stats = self.gateway, self.gateway.router.stats()
+        return not (
+            stats["waiting"]
+            or stats["running"]
+            or gateway.exchanges
+            or gateway.waiting
+            or gateway.retries._active
+            or any(replica.in_flight for replica in gateway.replicas())
+            or any(len(server._all) != len(server._idle) for server in gateway.servers.values())
+        )
 
 
 @contextlib.asynccontextmanager
@@ -184,13 +202,23 @@ async def house(
     assert not any(backend.strays for backend in backends.values()), "a server was sent something between two requests"
 
 
+@pytest.fixture(autouse=True)
+def _no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test during which anything was logged with a traceback, or the event loop complained."""
+    yield
+    for when in ("setup", "call"):
+        for record in caplog.get_records(when):
+            complains = record.name == "asyncio" and record.levelno >= logging.WARNING
+            assert not complains and not record.exc_info, record.getMessage()
+
+
 @pytest.fixture
 def run() -> Callable[[Awaitable[None]], None]:
-    """Runs a coroutine on uvloop, as the gateway does, for 30 s at most."""
+    """Runs a coroutine on uvloop, as the gateway does, for a minute at most."""
 
     def run_it(work: Awaitable[None]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await work
 
         uvloop.run(bounded())

@@ -80,6 +80,19 @@ def test_a_body_may_come_in_chunks(run: Any) -> None:
     run(claim())
 
 
+def test_a_long_answer_may_come_at_once(run: Any) -> None:
+    async def behave(call: Call) -> None:
+        await call.json({"object": "list", "data": ["x" * 1000] * 2000})
+
+    async def claim() -> None:
+        async with house(behave=behave) as home:
+            got = await home.ask("/v1/embeddings", model="m", input="q")
+            assert (got.status, len(got.json()["data"])) == (200, 2000)
+            assert home.outcomes() == {"completed": 1}
+
+    run(claim())
+
+
 def test_a_name_may_be_an_alias_and_auto_lets_the_router_choose(run: Any) -> None:
     async def claim() -> None:
         small = Model("small", 0.5, aliases=("gpt-4o-mini",), served_name="org/small")

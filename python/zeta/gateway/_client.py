@@ -87,7 +87,8 @@ class ClientConnection(asyncio.Protocol):
         self._read_head()
 
     def eof_received(self) -> None:
-        return None  # who sends no more is taken to have left
+        if self._exchange is not None:
+            self._drop()  # who sends no more is taken to have left
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._gateway.clients.discard(self)
@@ -295,10 +296,15 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def _drop(self) -> None:
-        """At once."""
+        """At once, with whatever is done for it."""
         self._is_closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self.due_s = _NEVER
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
 
 
 class _ChunkedBody:

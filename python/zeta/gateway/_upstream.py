@@ -15,7 +15,8 @@ from zeta.errors import ConfigError
 
 __all__ = ["Listener", "Server", "ServerConnection", "field_text", "no_delay"]
 
-_MAX_HEAD_BYTES: Final = 65_536
+_MAX_SILENT_BYTES: Final = 65_536
+"""Of an answer's head, of a chunk's extensions, of trailers: whatever comes between two pieces of a body."""
 _MAX_IDLE: Final = 256  # connections kept per server
 
 
@@ -158,6 +159,7 @@ class ServerConnection(asyncio.Protocol):
     def _begin(self) -> None:
         """Nothing of an answer has come."""
         self._received_bytes = 0
+        self._silent_bytes = 0
         self._content_type = b""
         self._retry_after: bytes | None = None
         self._has_length = False
@@ -214,9 +216,7 @@ class ServerConnection(asyncio.Protocol):
             self.abort()  # nobody asked
             return
         self._received_bytes += len(data)
-        if not self._has_head and self._received_bytes > _MAX_HEAD_BYTES:
-            self._fail("the head of its answer is too long")
-            return
+        self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except Exception as error:
@@ -224,6 +224,9 @@ class ServerConnection(asyncio.Protocol):
             self._fail(f"its answer is not readable ({type(error.__context__ or error).__name__})")
             return
         if self._listener is None:  # it was aborted on the way
+            return
+        if self._silent_bytes > _MAX_SILENT_BYTES:
+            self._fail("a head or a trailer of its answer is too long")
             return
         if not self._is_whole:
             listener.answer_paused()
@@ -279,6 +282,7 @@ class ServerConnection(asyncio.Protocol):
             self._listener.answer_head(status, self._content_type, self._retry_after)
 
     def on_body(self, data: bytes) -> None:
+        self._silent_bytes = 0
         if self._listener is not None:
             self._listener.answer_data(data)
 
