@@ -56,6 +56,7 @@ Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "tgi", "openai", "sim"
 Colocation = Literal["timeslice", "mps", "exclusive", "swap"]
 Collation = Literal["gain", "exhaustive"]
 Forecast = Literal["auto", "off", "ewma"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 POLICIES: tuple[Policy, ...] = typing.get_args(Policy)
 ORDERS: tuple[Order, ...] = typing.get_args(Order)
@@ -315,6 +316,8 @@ class Serve(_Checked):
     health_interval_s: float = knob(2.0, "a dead server is found by its requests sooner", unit="s", low=0.05)
     eject_after: int = knob(3, "failures in a row", unit="failures", low=1)
     eject_s: float = knob(5.0, "times the number of ejections, at most 5 minutes", unit="s", low=0.05)
+    log_level: LogLevel = knob("info", "starts, stops, replicas that fail and come back")
+    log_requests: bool = knob(False, "a line of JSON for each request costs about 30 us", unit="yes or no")
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)

@@ -258,6 +258,8 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(refusal, fields)
             return
         exchange = Exchange(gateway, self, ask, identity, request_id, head.keeps_alive)
+        if gateway.traces is not None and (parent := head.fields.get(b"traceparent")) is not None:
+            exchange.traceparent = parent.decode("ascii", "replace")
         self._exchange = exchange
         exchange.begin()
 

@@ -61,6 +61,8 @@ class Exchange:
     _status = 0
     _tries = 0
     decision_us = 0.0
+    reason: str | None = None
+    traceparent: str | None = None
     lease: Lease | None = None
     ticket = 0
 
@@ -105,6 +107,11 @@ class Exchange:
         gateway.waiting[self.ticket] = self
         gateway.exchanges.add(self)
         gateway.pump()
+
+    @property
+    def tries(self) -> int:
+        """On how many servers it was begun."""
+        return self._tries
 
     @property
     def waited_ms(self) -> float:
@@ -417,7 +424,7 @@ class Exchange:
             output_tokens,
             None if self.ask.deadline_ms is None else ttft_ms is not None and ttft_ms <= self.ask.deadline_ms,
         )
-        gateway.note_end(self, outcome, output_tokens, (now_s - self._began_s) * 1e3)
+        gateway.note_end(self, outcome, output_tokens, (now_s - self._began_s) * 1e3, ttft_ms)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._client.refuse(refusal, self._fields or b"X-Request-Id: %b\r\n" % self.request_id)

@@ -19,16 +19,19 @@ from aiohttp import web
 
 from zeta.config import Config, Replica, load
 from zeta.errors import ConfigError, ZetaError
-from zeta.gateway._body import Catalogue
+from zeta.gateway._body import AUTO, Catalogue
 from zeta.gateway._client import ClientConnection
 from zeta.gateway._control import make_control_app
 from zeta.gateway._exchange import Exchange
 from zeta.gateway._head import Head
 from zeta.gateway._health import Health
 from zeta.gateway._keys import Identity, Keys
-from zeta.gateway._observed import Observed
+from zeta.gateway._logs import REQUESTS, log_request, set_up_logs
+from zeta.gateway._observed import Observed, class_name
+from zeta.gateway._readings import Readings
 from zeta.gateway._retries import RetryBudget
 from zeta.gateway._sweep import sweep
+from zeta.gateway._traces import RequestTrace, Traces, make_traces
 from zeta.gateway._upstream import Server, field_text
 from zeta.scheduler import Lease, Router
 from zeta.types import Outcome
@@ -97,7 +100,8 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         self.clients: set[ClientConnection] = set()
         self.is_draining = False
-        self.monitor: Any = None
+        self.monitor: Readings | None = None
+        self.traces: Traces | None = None
         self.model_fields = {model.name: b"X-Zeta-Model: %b\r\n" % field_text(model.name) for model in config.models}
         self.queue_timeout_ms = config.serve.queue_timeout_s * 1e3
         self.started_s = time.time()
@@ -154,28 +158,65 @@ class Gateway:
     def note_decision(self, exchange: Exchange, lease: Lease) -> bytes:
         """Keeps a decision for whoever asks; the reason, for the answer's head."""
         reason = self.router._reason(exchange.ticket) or "placed"
+        exchange.reason = reason
         self._decisions.append((time.time(), exchange.request_id, exchange.ticket))
         self.observed.placed(lease.model, exchange.ask.priority, lease.queued_ms, exchange.decision_us, reason)
         return _reason_bytes(reason)
 
-    def note_end(self, exchange: Exchange, outcome: Outcome, output_tokens: int | None, took_ms: float) -> None:
-        """Writes the line about a request."""
-        if _log.isEnabledFor(logging.INFO):
-            lease = exchange.lease
-            _log.info(
-                "request",
-                extra={
-                    "request_id": exchange.request_id.decode(),
-                    "tenant": exchange.identity.tenant,
-                    "priority": exchange.ask.priority,
-                    "model": None if lease is None else lease.model,
-                    "replica": None if lease is None else lease.replica,
-                    "queue_ms": None if lease is None else round(lease.queued_ms, 3),
-                    "decision_us": round(exchange.decision_us, 1),
-                    "outcome": outcome.value,
-                    "output_tokens": output_tokens,
-                    "took_ms": round(took_ms, 3),
-                },
+    def note_end(
+        self,
+        exchange: Exchange,
+        outcome: Outcome,
+        output_tokens: int | None,
+        took_ms: float,
+        ttft_ms: float | None = None,
+    ) -> None:
+        """Writes the line about a request and hands its spans on, where either is wanted."""
+        is_logged = REQUESTS.isEnabledFor(logging.INFO)
+        if not is_logged and self.traces is None:
+            return
+        ask, lease = exchange.ask, exchange.lease
+        request_id = exchange.request_id.decode()
+        priority = class_name(ask.priority, self.observed.classes)
+        if is_logged:
+            log_request(
+                request_id=request_id,
+                tenant=exchange.identity.tenant,
+                model=None if lease is None else lease.model,
+                replica=None if lease is None else lease.replica,
+                queue_ms=None if lease is None else lease.queued_ms,
+                decision_us=exchange.decision_us,
+                reason=exchange.reason,
+                outcome=outcome.value,
+                ttft_ms=ttft_ms,
+                took_ms=took_ms,
+                output_tokens=output_tokens,
+                tries=exchange.tries,
+                **{"class": priority},
+            )
+        if self.traces is not None:
+            server = None if lease is None else self.servers.get(lease.replica)
+            self.traces.request(
+                RequestTrace(
+                    request_id,
+                    ask.route,
+                    took_ms,
+                    outcome.value,
+                    asked_model=ask.models[0] if ask.models is not None and len(ask.models) == 1 else AUTO,
+                    model=None if lease is None else lease.model,
+                    replica=None if lease is None else lease.replica,
+                    url=None if lease is None else lease.url,
+                    engine=None if server is None else server.engine,
+                    priority=priority,
+                    reason=exchange.reason,
+                    queue_ms=None if lease is None else lease.queued_ms,
+                    decision_us=exchange.decision_us,
+                    ttft_ms=ttft_ms,
+                    max_tokens=ask.max_tokens,
+                    output_tokens=output_tokens,
+                    tries=exchange.tries,
+                    traceparent=exchange.traceparent,
+                )
             )
 
     def retry_after_s(self, ticket: int) -> float | None:
@@ -255,6 +296,8 @@ class Gateway:
         )
         self.servers[replica.name] = server
         self.health.add(replica.name, model, replica.url or "", server)
+        if self.monitor is not None:
+            self.monitor.add(replica)
         self.pump()
 
     def drain_replica(self, name: str) -> None:
@@ -272,6 +315,8 @@ class Gateway:
         """It is gone: what runs there and has sent nothing yet is tried elsewhere. Raises ConfigError if unknown."""
         server = self._known(name)
         self.health.remove(name)
+        if self.monitor is not None:
+            self.monitor.remove(name)
         for exchange in list(self.exchanges):
             exchange.server_removed(server)
         del self.servers[name]
@@ -431,6 +476,19 @@ def serve(source: Config | str | os.PathLike[str], *, announce: Callable[[str, i
 
 async def _run(read: Callable[[], Config], announce: Callable[[str, int], None] | None) -> int:
     gateway = Gateway(read())
+    set_up_logs(gateway.config.serve.log_level.upper(), has_requests=gateway.config.serve.log_requests)
+    gateway.traces = make_traces()
+    gateway.monitor = Readings(gateway.config, gateway.router)
+    gateway.monitor.start()
+    try:
+        return await _serve(gateway, read, announce)
+    finally:
+        if gateway.traces is not None:
+            await asyncio.to_thread(gateway.traces.close)
+        await asyncio.to_thread(gateway.monitor.close)
+
+
+async def _serve(gateway: Gateway, read: Callable[[], Config], announce: Callable[[str, int], None] | None) -> int:
     port = await gateway.start()
     if announce is not None:
         announce(gateway.config.serve.host, port)
