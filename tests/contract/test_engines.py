@@ -18,13 +18,14 @@ pytest.importorskip("uvloop")
 pytest.importorskip("httptools")
 pytest.importorskip("msgspec")
 
-from zeta.engines import EngineProcess, start_simulated
+from zeta.engines import EngineProcess, embedded, start_simulated
 from zeta.monitor import EngineProbe
 
 DEADLINE_S = 10.0
 MAKERS: dict[str, Callable[[], EngineProcess]] = {
     "simulated": lambda: start_simulated("qwen2.5-7b", model="m", speed=10.0, max_batch=4),
     "fixed": lambda: start_simulated("fixed:2:0.5", model="m", max_batch=4),
+    "embedded": lambda: embedded.start(embedded.models()[0], model="m", max_batch=4),
 }
 
 
@@ -253,7 +254,7 @@ def test_those_who_wait_go_by_priority_lower_numbers_first(engine: EngineProcess
     wait_for(engine, lambda row: row["running"] == 4)
     waiting = {priority: connect(engine) for priority in (5, 0, 9, -3)}
     for count, (priority, connection) in enumerate(waiting.items(), 1):
-        body = chat(engine, 300 if engine.model == "m" else 40, stream=True, priority=priority)
+        body = chat(engine, 300, stream=True, priority=priority)
         connection.request("POST", "/v1/chat/completions", json.dumps(body).encode())
         wait_for(engine, lambda row, count=count: row["waiting"] == count)  # type: ignore[misc]
     blockers[0].close()  # one slot: the others take turns in it

@@ -248,3 +248,15 @@ async def test_closing_the_server_closes_its_connections() -> None:
     assert server.connections == 0
     assert not (await reader.read()).endswith(b"0\r\n\r\n")
     writer.close()
+
+
+async def test_a_client_that_does_not_read_does_not_keep_a_closing_server() -> None:
+    server = Server(SimulatedEngine("fixed:0:0"))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    body = json.dumps({"prompt": "a", "max_tokens": 500_000, "stream": True}).encode()
+    writer.write(b"POST /v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    await reader.readline()
+    await asyncio.wait_for(server.close(), 10.0)
+    assert server.connections == 0
+    writer.close()

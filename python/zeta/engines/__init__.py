@@ -7,6 +7,9 @@ Needs the extra ``serve``. ::
 
     with start_simulated("qwen2.5-7b@h100-sxm-80gb", speed=10) as engine:   # in a process of its own
         ...
+
+    with embedded.start("base") as engine:                                  # one that computes
+        ...
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from zeta.engines import embedded
 from zeta.engines._http import Server, serving
 from zeta.engines._job import Engine, Faults, Gauges, Job, Refusal
 from zeta.engines._profiles import Profile
 from zeta.engines._serve import EngineProcess, run, start_process
+from zeta.engines.embedded import EmbeddedEngine
 from zeta.engines.simulated import SimulatedEngine
 
 __all__ = [
+    "EmbeddedEngine",
     "Engine",
     "EngineProcess",
     "Faults",
@@ -30,6 +36,7 @@ __all__ = [
     "Refusal",
     "Server",
     "SimulatedEngine",
+    "embedded",
     "run",
     "serving",
     "start_simulated",

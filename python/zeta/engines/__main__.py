@@ -10,6 +10,7 @@ from typing import Any
 from zeta.engines._job import Engine
 from zeta.engines._profiles import Profile
 from zeta.engines._serve import serve_for_parent
+from zeta.engines.embedded import EmbeddedEngine
 from zeta.engines.simulated import SimulatedEngine
 
 
@@ -18,10 +19,15 @@ def _simulated(options: Mapping[str, Any]) -> Engine:
     return SimulatedEngine(profile, model=options.get("model"), speed=options.get("speed", 1.0))
 
 
+def _embedded(options: Mapping[str, Any]) -> Engine:
+    limits = {name: options[name] for name in ("model", "max_batch", "threads") if name in options}
+    return EmbeddedEngine(options["name"], **limits)
+
+
 def main() -> int:
     """One engine."""
     kind, options = sys.argv[1], json.loads(sys.argv[2])
-    makers = {"simulated": _simulated}
+    makers = {"embedded": _embedded, "simulated": _simulated}
     return serve_for_parent(lambda: makers[kind](options), options)
 
 

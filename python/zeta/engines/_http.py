@@ -44,6 +44,8 @@ _MAX_HEAD_BYTES: Final = 64 << 10
 _MAX_PIPELINED: Final = 16
 _DEFAULT_TOKENS: Final = 16
 """Without ``max_tokens``, as OpenAI's completions have it."""
+_LAST_WORDS_S: Final = 0.5
+"""So long may clients still read when the server closes."""
 _REASONS: Final = {
     200: b"OK",
     400: b"Bad Request",
@@ -124,7 +126,11 @@ class Server:
         for connection in list(self._open):
             connection.drop()
         await self.engine.close()
+        until_s = time.monotonic() + _LAST_WORDS_S
         while self._open:
+            if time.monotonic() >= until_s:
+                for connection in list(self._open):
+                    connection.abort()
             await asyncio.sleep(0)
 
     @property
@@ -403,6 +409,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
+    def abort(self) -> None:
+        """Closes the connection now; what the client has not read is lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
     @property
     def is_old(self) -> bool:
         """The client speaks HTTP/1.0."""
@@ -413,8 +424,8 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._answering is None:
             self.fail(status, message, "bad_http")  # without a request it also closes
-        elif self.transport is not None:
-            self.transport.abort()
+        else:
+            self.abort()
 
 
 _ROUTES: Final[dict[bytes, tuple[bytes, Callable[[Connection, bytes], None]]]] = {
@@ -601,7 +612,7 @@ class _Input(Job):
     __slots__ = ("_number", "_parent")
 
     def __init__(self, parent: _Embedded, number: int, prompt: str | list[int], priority: int) -> None:
-        super().__init__(prompt, 1, priority=priority)
+        super().__init__(prompt, 1, priority=priority, wants_vector=True)
         self._parent, self._number = parent, number
 
     def produced(self, pieces: Sequence[bytes], finish: str | None) -> None:  # noqa: ARG002 - the base's names

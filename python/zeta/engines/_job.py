@@ -23,7 +23,7 @@ class Job:
     max_tokens : int
         At most so many tokens come.
     output_tokens : int or None
-        Exactly so many come, at most `max_tokens`; None: the engine decides. Engines that compute ignore it.
+        Exactly so many come, at most `max_tokens`; None: the engine decides.
     ignores_end : bool
         The model's end of text does not end the answer.
     priority : int
@@ -32,6 +32,8 @@ class Job:
         Of sampling; None: the engine's own.
     seed : int or None
         Of sampling.
+    wants_vector : bool
+        No text: `Engine.vector` tells the rest.
     state : Any
         The engine's own.
     """
@@ -47,6 +49,7 @@ class Job:
         "seed",
         "state",
         "temperature",
+        "wants_vector",
     )
 
     def __init__(
@@ -60,6 +63,7 @@ class Job:
         priority: int = 0,
         temperature: float | None = None,
         seed: int | None = None,
+        wants_vector: bool = False,
     ) -> None:
         self.prompt = prompt
         self.prompt_tokens = prompt_tokens
@@ -69,6 +73,7 @@ class Job:
         self.priority = priority
         self.temperature = temperature
         self.seed = seed
+        self.wants_vector = wants_vector
         self.arrived_s = 0.0
         self.state: Any = None
 
@@ -145,7 +150,7 @@ class Engine(Protocol):
         ...
 
     def vector(self, job: Job, dimensions: int | None) -> Sequence[float]:
-        """The embedding of a job with ``max_tokens`` 1 that has ended."""
+        """The embedding of a job that wanted one and has ended."""
         ...
 
     def gauges(self) -> Gauges:
