@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path(), help="a checkout of zeta; by default here")
     parser.add_argument("--out", type=Path, default=ARTEFACTS, help="where the models go; by default into the package")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="of torch; other numbers give other models")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; another number gives other models")
     parser.add_argument("--steps", type=int, help="fewer, to try something")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
