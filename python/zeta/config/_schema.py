@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import ipaddress
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
@@ -330,6 +329,8 @@ class Serve(_Checked):
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    import ipaddress  # not with zeta: milliseconds
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
