@@ -20,7 +20,7 @@ say = @printf '\n== %s\n' "$(1)"
 BUILT_FROM := CMakeLists.txt pyproject.toml README.md LICENSE $(shell find cmake csrc/include csrc/runtime csrc/bindings python \
 	-type f -not -name '*.pyc' -not -name '_core*.so' 2>/dev/null)
 
-.PHONY: help demo test test-native test-asan test-tsan test-python stubs gates format wheel bench bench-full nightly \
+.PHONY: help demo serve test test-native test-asan test-tsan test-python stubs gates format wheel bench bench-full nightly \
 	nightly-native nightly-model nightly-stress sanitizers clean
 
 help: ## Say what each command does
@@ -50,10 +50,14 @@ $(VENV)/.installed: $(VENV)/.dependencies $(BUILT_FROM)
 
 # --- what people run -------------------------------------------------------------------------------------------------
 
-demo: $(VENV)/.installed ## Build zeta and replay the embedded hour of a real trace
+demo: $(VENV)/.installed ## Build zeta, replay an hour of a real trace, play a minute of it live
 	$(call say,zeta demo)
 	@$(BIN)/zeta demo
 	@echo "make demo: done"
+
+serve: $(VENV)/.installed ## Build zeta, keep the gateway and three tiny engines running
+	$(call say,zeta serve --demo)
+	@$(BIN)/zeta serve --demo
 
 test: test-native test-python ## Build zeta, run the C++ tests and the fast Python tests
 	@echo "make test: passed"

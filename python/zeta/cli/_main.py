@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from zeta._version import __version__
-from zeta.cli import _backtest, _check, _doctor, _engine, _replay, _serve, _train
+from zeta.cli import _backtest, _check, _demo, _doctor, _engine, _replay, _serve, _train
 from zeta.errors import ZetaError
 
 __all__ = ["main"]
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _doctor.add_to(commands)
     _check.add_to(commands)
+    _demo.add_to(commands)
     _replay.add_to(commands)
     _train.add_to(commands)
     _backtest.add_to(commands)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zeta.cli._shared import Commands
     from zeta.sim.results import ReplayResult
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "replay_demo"]
 
 _DESCRIPTION = f"""
 Replays a request trace through the real scheduler, with simulated engines, on virtual time.
@@ -48,7 +48,6 @@ def add_to(commands: Commands) -> None:
     )
     _add_options(parser)
     parser.set_defaults(run=_run)
-    commands.add_parser("demo").set_defaults(run=_demo)  # no help text: not listed
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +181,7 @@ def _print(result: ReplayResult) -> None:
         print(line)
 
 
-def _demo(args: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes them
+def replay_demo() -> int:
     """The embedded hour: at a load where simple schedulers lose requests, then with a backlog put on one model."""
     from zeta.cli._shared import shown_progress
     from zeta.sim.replay import run_replay, share_response_of

@@ -11,9 +11,9 @@ from zeta.errors import MissingExtraError
 if TYPE_CHECKING:
     from zeta.cli._shared import Commands
 
-__all__ = ["add_to"]
+__all__ = ["PACKAGES", "add_to"]
 
-_PACKAGES = ("aiohttp", "httptools", "msgspec", "prometheus_client", "uvloop")
+PACKAGES = ("aiohttp", "httptools", "msgspec", "prometheus_client", "uvloop")
 
 
 def add_to(commands: Commands) -> None:
@@ -26,16 +26,24 @@ def add_to(commands: Commands) -> None:
             "configured servers. SIGTERM drains it, SIGHUP reads the configuration again."
         ),
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="a .toml, .yaml or .yml file")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", metavar="FILE", help="a .toml, .yaml or .yml file")
+    source.add_argument(
+        "--demo", action="store_true", help="three tiny language models on this machine's CPU, started with it"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="with --demo (default: 8080; 0: a free one)")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError("the gateway", missing, "serve")
-    from zeta.gateway import serve
+    from zeta.gateway import demo_config, demo_engines, serve
 
+    if args.demo:
+        with demo_engines() as engines:
+            return serve(demo_config(engines, port=args.port), announce=_announce)
     return serve(args.config, announce=_announce)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zeta.gateway._demo import DEMO_IN_FLIGHT, demo_config, demo_engines
 from zeta.gateway._server import Gateway, serve
 
-__all__ = ["Gateway", "serve"]
+__all__ = ["DEMO_IN_FLIGHT", "Gateway", "demo_config", "demo_engines", "serve"]
