@@ -109,7 +109,7 @@ def _zeta(place: Place) -> list[str]:
     )
     modules = ("zeta.gateway", *STACKS["protocol"], "aiohttp", "msgspec")
     python = place.python_with(modules, 'pip install "zeta-router[serve]"')
-    return [python, "-m", "zeta.cli", "serve", "--config", str(place.folder / "zeta.toml")]
+    return [python, "-m", "zeta", "serve", "--config", str(place.folder / "zeta.toml")]
 
 
 def _nginx(place: Place) -> list[str]:
