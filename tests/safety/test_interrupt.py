@@ -8,6 +8,7 @@ from tests.safety.conftest import Ask
 
 BLOCKED = """
 import json
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 def interrupted(wait, by):
     threading.Timer(0.03, by).start()
     try: wait()
