@@ -10,7 +10,7 @@ import msgspec
 
 from zeta.types import Outcome
 
-__all__ = ["OUTCOMES", "Refusal", "error_event", "reply", "stream_head"]
+__all__ = ["OUTCOMES", "Refusal", "error_event", "reply", "request_id_field", "stream_head"]
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -101,6 +101,11 @@ def stream_head(status: int, content_type: bytes, fields: bytes, *, keeps_alive:
         fields,
         b"" if keeps_alive else b"Connection: close\r\n",
     )
+
+
+def request_id_field(request_id: bytes) -> bytes:
+    """The field by which an answer is found again in the logs."""
+    return b"X-Request-Id: %b\r\n" % request_id
 
 
 def error_event(message: str, code: str) -> bytes:

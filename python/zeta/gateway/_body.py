@@ -112,8 +112,7 @@ def read_ask(route: str, head: Head, raw: bytes, catalogue: Catalogue, serve: Se
         raise Refusal(400, "the body is not JSON; send one JSON object", "invalid_json") from None
     if type(body) is not dict:
         raise Refusal(400, "the body is no JSON object; send {...} with model and messages", "invalid_json")
-    # As deep as it is, at least that many brackets open in it.
-    if raw.count(b"[") + raw.count(b"{") > serve.max_json_depth and _is_deeper(body, serve.max_json_depth):
+    if not _is_shallow(body) and _is_deeper(body, serve.max_json_depth):
         raise Refusal(400, f"the body nests deeper than {serve.max_json_depth} levels", "too_deep")
     name = body.get("model")
     if type(name) is not str or not name:
@@ -256,6 +255,22 @@ def _number(fields: Mapping[bytes, bytes], name: bytes, most: float, meaning: st
     if not 0.0 <= value <= most:
         raise Refusal(400, f"the header {name.decode()} is {meaning}, at most {most:g}", "invalid_header")
     return value
+
+
+def _is_shallow(body: dict[str, Any]) -> bool:
+    """Whether it holds no more than lists, and lists of flat objects, as most do."""
+    for value in body.values():
+        if type(value) is dict:
+            return False
+        if type(value) is list:
+            for each in value:
+                if type(each) is list:
+                    return False
+                if type(each) is dict:
+                    for inner in each.values():
+                        if type(inner) is dict or type(inner) is list:
+                            return False
+    return True
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
-from zeta.gateway._answers import Refusal, reply
+from zeta.gateway._answers import Refusal, reply, request_id_field
 from zeta.gateway._body import ROUTES, read_ask
 from zeta.gateway._exchange import Exchange
-from zeta.gateway._head import END, Head, read_head
+from zeta.gateway._head import END, Head, HeadReader
 from zeta.gateway._upstream import no_delay
 
 if TYPE_CHECKING:
+    from zeta.gateway._keys import Identity, Keys
     from zeta.gateway._server import Gateway
 
 __all__ = ["ClientConnection"]
@@ -41,7 +42,10 @@ class ClientConnection(asyncio.Protocol):
         "_exchange",
         "_gateway",
         "_head",
+        "_head_reader",
+        "_identity",
         "_is_closing",
+        "_known_by",
         "_transport",
         "due_s",
     )
@@ -51,6 +55,9 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._head: Head | None = None
+        self._head_reader = HeadReader()
+        self._identity: Identity | None = None
+        self._known_by: tuple[Head | None, Keys | None] = None, None
         self._body: bytearray | None = None
         self._chunked: _ChunkedBody | None = None
         self._exchange: Exchange | None = None
@@ -180,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
             return
         start = 2 if buffer.startswith(b"\r\n") else 0
         try:
-            head = read_head(buffer[start : end + 4])
+            head = self._head_reader.read(buffer[start : end + 4])
         except Refusal as refusal:
             self._refuse_and_close(refusal)
             return
@@ -199,7 +206,7 @@ class ClientConnection(asyncio.Protocol):
             self._ask(route, head, rest[: head.body_bytes])
             return
         # Before a long body is read: may it come at all?
-        if gateway.identify(head) is None:
+        if self._identify(head) is None:
             self._refuse_and_close(_UNKNOWN)
             return
         self._wait(serve.body_timeout_s)
@@ -243,25 +250,36 @@ class ClientConnection(asyncio.Protocol):
         self._head = None
         self.due_s = _NEVER
         request_id = gateway.request_id(head.fields.get(b"x-request-id"))
-        fields = b"X-Request-Id: %b\r\n" % request_id
         if gateway.is_draining:
             self._is_closing = True
-            self.refuse(Refusal(503, "the gateway is stopping; try again elsewhere", "stopping", None, 1.0), fields)
+            self.refuse(
+                Refusal(503, "the gateway is stopping; try again elsewhere", "stopping", None, 1.0),
+                request_id_field(request_id),
+            )
             return
-        identity = gateway.identify(head)
+        identity = self._identify(head)
         if identity is None:
-            self.refuse(_UNKNOWN, fields)
+            self.refuse(_UNKNOWN, request_id_field(request_id))
             return
         try:
             ask = read_ask(route, head, raw, gateway.catalogue, gateway.config.serve)
         except Refusal as refusal:
-            self.refuse(refusal, fields)
+            self.refuse(refusal, request_id_field(request_id))
             return
         exchange = Exchange(gateway, self, ask, identity, request_id, head.keeps_alive)
         if gateway.traces is not None and (parent := head.fields.get(b"traceparent")) is not None:
             exchange.traceparent = parent.decode("ascii", "replace")
         self._exchange = exchange
         exchange.begin()
+
+    def _identify(self, head: Head) -> Identity | None:
+        """Whose request it is. The head of the last request says who it was, while the keys are the same."""
+        known_head, known_keys = self._known_by
+        keys = self._gateway.keys
+        if head is not known_head or keys is not known_keys:
+            self._identity = self._gateway.identify(head)
+            self._known_by = head, keys
+        return self._identity
 
     def _hand_over(self, data: bytes) -> None:
         """Everything but completions: the control application speaks on this connection from here on."""
@@ -349,6 +367,9 @@ class _ChunkedBody:
 _UNKNOWN: Final = Refusal(
     401, "no valid key was shown; send Authorization: Bearer KEY with a key of this gateway", "invalid_api_key"
 )
+
+
+_STOPPING: Final = Refusal(503, "the gateway is stopping; try again elsewhere", "stopping", None, 1.0)
 
 
 def _too_large(most: int) -> Refusal:

@@ -7,7 +7,7 @@ import re
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
-from zeta.gateway._answers import OUTCOMES, Refusal, error_event, reply, stream_head
+from zeta.gateway._answers import OUTCOMES, Refusal, error_event, reply, request_id_field, stream_head
 from zeta.gateway._body import Ask, sent_body
 from zeta.gateway._keys import Identity
 from zeta.gateway._sse import EventReader
@@ -23,7 +23,8 @@ __all__ = ["Exchange"]
 
 _MAX_ANSWER_BYTES: Final = 64 << 20
 _USAGE_WITHIN: Final = 512  # the usage is near the end of an answer
-_COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+_COMPLETION_TOKENS: Final = b'"completion_tokens"'
+_COUNT = re.compile(rb"\s*:\s*(\d{1,9})")
 _RELAYED: Final = frozenset({400, 404, 413, 415, 422})
 """Statuses that are about the request and not about the server: a client must see them as they are."""
 _MAX_TRIES: Final = 3
@@ -256,8 +257,7 @@ class Exchange:
         if status == 200:
             # When its first token came, nobody saw: the router is not told of one, but the client waited until now.
             self._first_s = perf_counter()
-            found = _COMPLETION_TOKENS.findall(body, max(0, len(body) - _USAGE_WITHIN))
-            self._complete(int(found[-1]) if found else None)
+            self._complete(_completion_tokens(body))
         elif status in _RELAYED:
             self._complete(0)
         elif status in (429, 503):
@@ -427,4 +427,11 @@ class Exchange:
         gateway.note_end(self, outcome, output_tokens, (now_s - self._began_s) * 1e3, ttft_ms)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._client.refuse(refusal, self._fields or b"X-Request-Id: %b\r\n" % self.request_id)
+        self._client.refuse(refusal, self._fields or request_id_field(self.request_id))
+
+
+def _completion_tokens(body: bytes) -> int | None:
+    """What the usage at the end of an answer says; None: it says nothing."""
+    at = body.rfind(_COMPLETION_TOKENS, max(0, len(body) - _USAGE_WITHIN))
+    count = _COUNT.match(body, at + len(_COMPLETION_TOKENS)) if at >= 0 else None
+    return None if count is None else int(count[1])

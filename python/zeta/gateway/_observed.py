@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Sequence
-from typing import Final
+from array import array
+from collections.abc import Hashable, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ _MAX_CLASSES: Final = 8
 _MAX_REFUSALS: Final = 64
 _MAX_TENANTS: Final = 256
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_NAN: Final = math.nan
 _CLASS_NAMES: Final = ("urgent", "normal", "batch", "idle")
 
 Floats = NDArray[np.float64]
@@ -124,10 +126,30 @@ class _Rows(dict[str, int]):
         return len(self) - 1
 
 
+_Word = TypeVar("_Word", bound=Hashable)
+
+
+class _Words(dict[_Word, int]):
+    """Numbers words as they first come, so that a record of them is one number."""
+
+    def __missing__(self, word: _Word) -> int:
+        number = self[word] = len(self)
+        return number
+
+    def take(self, recorded: array[int]) -> tuple[list[_Word], Ints]:
+        """The words, and which of them were recorded; no record is left."""
+        words = list(self)
+        found = np.array(recorded, dtype=np.int64)
+        del recorded[:]
+        if len(self) > _FOLD_AT:
+            self.clear()  # names that clients choose are not kept
+        return words, found
+
+
 class Observed:
     """What the hot path has to say, and what is known from it.
 
-    Recording appends a tuple; each thousandth call folds what was recorded, and so does whoever reads. Reads see
+    Recording appends numbers; each thousandth call folds what was recorded, and so does whoever reads. Reads see
     everything that was recorded before them.
 
     Parameters
@@ -147,9 +169,19 @@ class Observed:
         self.classes = min(max(classes, 1), _MAX_CLASSES)
         rows = len(self.models)
         self._row = _Rows({name: row for row, name in enumerate(self.models)})
-        self._placed: list[tuple[str, int, float, float, str | None]] = []
-        self._first: list[tuple[str, float]] = []
-        self._ended: list[tuple[str | None, str, str, float | None, float, int | None, bool | None]] = []
+        # What was recorded since the last fold: numbers in arrays, words by a number of their own.
+        self._placed_words = _Words[tuple[str, int, str | None]]()
+        self._placed = array("q")
+        self._queued_ms = array("d")
+        self._decision_us = array("d")
+        self._first_words = _Words[str]()
+        self._first = array("q")
+        self._ttft_ms = array("d")
+        self._ended_words = _Words[tuple[str | None, str, str, bool | None]]()
+        self._ended = array("q")
+        self._tpot_ms = array("d")
+        self._e2e_ms = array("d")
+        self._output_tokens = array("d")
         self.queue_wait = Distribution(rows * self.classes, 0.1, 500_000.0)
         self.decision = Distribution(1, 0.001, 100.0)
         self.ttft = Distribution(rows, 1.0, 500_000.0)
@@ -174,16 +206,19 @@ class Observed:
 
         `reason` is the router's word for why it went, where it was asked.
         """
-        buffer = self._placed
-        buffer.append((model, priority, queued_ms, decision_us, reason))
-        if len(buffer) >= _FOLD_AT:
+        recorded = self._placed
+        recorded.append(self._placed_words[model, priority, reason])
+        self._queued_ms.append(queued_ms)
+        self._decision_us.append(decision_us)
+        if len(recorded) >= _FOLD_AT:
             self.fold()
 
     def first_token(self, model: str, ttft_ms: float) -> None:
         """The first token of a stream has gone out, so long after the request came in."""
-        buffer = self._first
-        buffer.append((model, ttft_ms))
-        if len(buffer) >= _FOLD_AT:
+        recorded = self._first
+        recorded.append(self._first_words[model])
+        self._ttft_ms.append(ttft_ms)
+        if len(recorded) >= _FOLD_AT:
             self.fold()
 
     def ended(
@@ -217,9 +252,12 @@ class Observed:
             Whether it kept its promise; refused, expired and failed ones did not. None: it had none, or its client
             left, so it is not judged.
         """
-        buffer = self._ended
-        buffer.append((model, tenant, outcome, tpot_ms, e2e_ms, output_tokens, met_slo))
-        if len(buffer) >= _FOLD_AT:
+        recorded = self._ended
+        recorded.append(self._ended_words[model, tenant, outcome, met_slo])
+        self._tpot_ms.append(_NAN if tpot_ms is None else tpot_ms)
+        self._e2e_ms.append(e2e_ms)
+        self._output_tokens.append(0.0 if output_tokens is None else output_tokens)
+        if len(recorded) >= _FOLD_AT:
             self.fold()
 
     def refused(self, status: int, reason: str) -> None:
@@ -239,9 +277,8 @@ class Observed:
         if self._placed:
             self._fold_placed()
         if self._first:
-            models, ttft_ms = zip(*self._first, strict=True)
-            self._first.clear()
-            self.ttft.add(self._rows_of(models), np.array(ttft_ms, dtype=np.float64))
+            models, where = self._first_words.take(self._first)
+            self.ttft.add(self._rows_of(models)[where], _taken(self._ttft_ms))
         if self._ended:
             self._fold_ended()
 
@@ -320,39 +357,47 @@ class Observed:
         return np.fromiter(map(self._row.__getitem__, models), dtype=np.int64, count=len(models))
 
     def _fold_placed(self) -> None:
-        models, priorities, queued_ms, decision_us, reasons = zip(*self._placed, strict=True)
-        self._placed.clear()
-        of_class = np.clip(np.array(priorities, dtype=np.int64), 0, self.classes - 1)
-        rows = self._rows_of(models) * self.classes + of_class
-        self.queue_wait.add(rows, np.array(queued_ms, dtype=np.float64))
-        self.decision.add(np.zeros(len(models), dtype=np.int64), np.array(decision_us, dtype=np.float64) * 1e-3)
-        self._reasons.update(zip((rows // self.classes).tolist(), reasons, strict=True))
+        words, where = self._placed_words.take(self._placed)
+        models = self._rows_of([model for model, _, _ in words])
+        classes = np.clip(np.array([priority for _, priority, _ in words], dtype=np.int64), 0, self.classes - 1)
+        self.queue_wait.add((models * self.classes + classes)[where], _taken(self._queued_ms))
+        self.decision.add(np.zeros(len(where), dtype=np.int64), _taken(self._decision_us) * 1e-3)
+        counts = np.bincount(where, minlength=len(words)).tolist()
+        for (_, _, reason), row, count in zip(words, models.tolist(), counts, strict=True):
+            if count:
+                self._reasons[row, reason] += count
 
     def _fold_ended(self) -> None:
-        models, tenants, outcomes, tpot_ms, e2e_ms, tokens, met_slo = zip(*self._ended, strict=True)
-        self._ended.clear()
-        rows = self._rows_of([NO_MODEL if model is None else model for model in models])
-        size = len(self.models)
-        self.duration.add(rows, np.array(e2e_ms, dtype=np.float64))
-        tpot = np.array(tpot_ms, dtype=np.float64)  # None becomes NaN
+        words, where = self._ended_words.take(self._ended)
+        models = self._rows_of([NO_MODEL if model is None else model for model, _, _, _ in words])
+        rows = models[where]
+        self.duration.add(rows, _taken(self._e2e_ms))
+        tpot = _taken(self._tpot_ms)
         streamed = ~np.isnan(tpot)
         self.tpot.add(rows[streamed], tpot[streamed])
-        counted = np.nan_to_num(np.array(tokens, dtype=np.float64))
-        self._tokens += np.bincount(rows, weights=counted, minlength=size)
+        self._tokens += np.bincount(rows, weights=_taken(self._output_tokens), minlength=len(self.models))
         slo = np.zeros_like(self._slo)
-        for (row, tenant, outcome, met), count in collections.Counter(
-            zip(rows.tolist(), tenants, outcomes, met_slo, strict=True)
-        ).items():
+        counts = np.bincount(where, minlength=len(words)).tolist()
+        for (_, tenant, outcome, met), row, count in zip(words, models.tolist(), counts, strict=True):
+            if not count:
+                continue
             self._outcomes[row, outcome] += count
             judged, kept = (0, 0) if met is None else (count, count * met)
             slo[:, row] += judged, kept
             name = tenant if tenant in self._tenants or len(self._tenants) < _MAX_TENANTS else OTHER
-            counts = self._tenants.setdefault(name, [0, 0, 0])
-            counts[0] += count
-            counts[1] += judged
-            counts[2] += kept
+            totals = self._tenants.setdefault(name, [0, 0, 0])
+            totals[0] += count
+            totals[1] += judged
+            totals[2] += kept
         self._slo += slo
         self._recent_slo[self._slot] += slo
+
+
+def _taken(values: array[float]) -> Floats:
+    """The values as an array of their own; none are left."""
+    found = np.array(values, dtype=np.float64)
+    del values[:]
+    return found
 
 
 def _one_two_five(low: float, high: float) -> tuple[float, ...]:

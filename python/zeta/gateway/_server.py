@@ -109,7 +109,7 @@ class Gateway:
         self.health: Health
         self.catalogue: Catalogue
         self._ids = itertools.count()
-        self._id_base = secrets.token_hex(6)
+        self._id_base = secrets.token_hex(6).encode()
         self._decisions: collections.deque[tuple[float, bytes, int]] = collections.deque(maxlen=_DECISIONS_KEPT)
         self._tasks: list[asyncio.Task[None]] = []
         self._listening: asyncio.Server | None = None
@@ -130,7 +130,7 @@ class Gateway:
         """The client's own, where it is fit to be printed; else a new one."""
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
-        return f"{self._id_base}{next(self._ids):08x}".encode()
+        return b"%b%08x" % (self._id_base, next(self._ids))
 
     def control_protocol(self) -> asyncio.Protocol:
         """A connection of the control application."""
