@@ -155,7 +155,7 @@ def test_the_help_lists_only_what_exists(say: Said, replayed: FakeReplay) -> Non
         for line in out.split("COMMAND\n")[-1].splitlines()
         if line.startswith("    ") and line[4] != " "
     ]
-    assert listed == ["doctor", "check", "demo", "replay", "train", "backtest", "serve", "engine"]
+    assert listed == ["doctor", "check", "demo", "replay", "train", "backtest", "serve", "top", "engine"]
     assert not replayed.specs
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from zeta._version import __version__
-from zeta.cli import _backtest, _check, _demo, _doctor, _engine, _replay, _serve, _train
+from zeta.cli import _backtest, _check, _demo, _doctor, _engine, _replay, _serve, _top, _train
 from zeta.errors import ZetaError
 
 __all__ = ["main"]
@@ -53,5 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     _train.add_to(commands)
     _backtest.add_to(commands)
     _serve.add_to(commands)
+    _top.add_to(commands)
     _engine.add_to(commands)
     return parser
