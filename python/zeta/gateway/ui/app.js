@@ -236,7 +236,7 @@
     $("more").textContent = showsAll ? "Show fewer" : `Show all ${now.decisions.length}`;
     rows("decisions", now.decisions.slice(0, most).map((each) => {
       const scores = Object.entries(each.scores || {}).sort((a, b) => b[1] - a[1]).map(([name, v]) => `${name} ${isNumber(v) ? v.toFixed(2) : v}`).join(", ");
-      const because = (REASONS[each.reason] || each.reason || "–") + (each.waited_for?.length ? `; it waited for ${each.waited_for.join(" or ")}` : "")
+      const because = (REASONS[each.reason] || each.reason || "–") + (each.waited_for?.length > 1 ? `; it was open to ${each.waited_for.join(", ")}` : "")
         + (each.had_affinity ? "; the replica holds its prefix" : "");
       return make("tr", {},
         cell("When", isNumber(each.time_s) ? new Date(each.time_s * 1000).toLocaleTimeString([], { hour12: false }) : "–"),
