@@ -61,6 +61,11 @@ class Call:
         self.is_cut = True
         self.writer.transport.abort()
 
+    def close(self) -> None:
+        """Closes the connection in good order, whatever is missing."""
+        self.is_cut = True
+        self.writer.close()
+
 
 async def answer(call: Call) -> None:
     """As a healthy server does: ``max_tokens`` numbered tokens."""
@@ -105,6 +110,7 @@ class Backend:
         self.strays: list[bytes] = []
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -116,10 +122,16 @@ class Backend:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    def cut_all(self) -> None:
+        """Closes every connection; new ones may come."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def stop(self) -> None:
         """As ``kill -9``: every connection breaks."""
         if self._server is not None:
             self._server.close()
+        self.cut_all()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -129,6 +141,7 @@ class Backend:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.unused.add(writer)
         try:
             while await self._one(reader, writer):
@@ -137,8 +150,10 @@ class Backend:
             pass  # it ends here anyway; asyncio would report the cancellation as an error
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             self.unused.discard(writer)
-            writer.transport.abort()
+            if not writer.is_closing():
+                writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -165,6 +180,8 @@ class Backend:
                     self.left += 1
                 return False
             await work
+            if call.is_cut:
+                await asyncio.sleep(0)  # what was written leaves
             return not call.is_cut
         finally:
             self.running -= 1

@@ -174,7 +174,12 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    *models: str | Model, replicas: int = 1, behave: Any = None, max_in_flight: int = 64, **serve: Any
+    *models: str | Model,
+    replicas: int = 1,
+    behave: Any = None,
+    max_in_flight: int = 64,
+    api_key_env: str | None = None,
+    **serve: Any,
 ) -> AsyncIterator[House]:
     """A gateway before `replicas` servers of each model; at the end nothing may be left of any request."""
     backends: dict[str, Backend] = {}
@@ -186,17 +191,20 @@ async def house(
             backend = Backend() if behave is None else Backend(behave)
             await backend.start()
             backends[f"{model.name}-{i}"] = backend
-            rows.append(Replica(f"{model.name}-{i}", backend.url, "vllm", max_in_flight))
+            name = f"{model.name}-{i}"
+            rows.append(Replica(name, backend.url, "vllm", max_in_flight, api_key_env=api_key_env))
         built.append(dataclasses.replace(model, replicas=tuple(rows)))
     config = Config(models=tuple(built), serve=Serve(port=0, **{"health_interval_s": 0.1, **serve}))
-    gateway = Gateway(config)
-    one = House(gateway, await gateway.start(), backends)
     try:
-        yield one
-        await one.until(one.is_idle)
-        check_invariants(gateway.router)
+        gateway = Gateway(config)
+        one = House(gateway, await gateway.start(), backends)
+        try:
+            yield one
+            await one.until(one.is_idle)
+            check_invariants(gateway.router)
+        finally:
+            await gateway.stop(0)
     finally:
-        await gateway.stop(0)
         for backend in backends.values():
             await backend.stop()
     assert not any(backend.strays for backend in backends.values()), "a server was sent something between two requests"
@@ -213,15 +221,24 @@ def _no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
                 pytest.fail(record.getMessage())
 
 
-@pytest.fixture
-def run() -> Callable[[Awaitable[None]], None]:
-    """Runs a coroutine on uvloop, as the gateway does, for a minute at most."""
-
+def _runner(limit_s: float) -> Callable[[Awaitable[None]], None]:
     def run_it(work: Awaitable[None]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(limit_s):
                 await work
 
         uvloop.run(bounded())
 
     return run_it
+
+
+@pytest.fixture
+def run() -> Callable[[Awaitable[None]], None]:
+    """Runs a coroutine on uvloop, as the gateway does, for a minute at most."""
+    return _runner(60)
+
+
+@pytest.fixture
+def run_long() -> Callable[[Awaitable[None]], None]:
+    """The same for half an hour."""
+    return _runner(1800)

@@ -12,6 +12,7 @@ from zeta.types import Outcome
 
 __all__ = ["OUTCOMES", "Refusal", "error_event", "reply", "request_id_field", "stream_head"]
 
+_LATEST_S: Final = 3600.0  # nobody knows so long ahead
 _TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -81,7 +82,9 @@ def reply(
     retry_after_s: float | None = None,
 ) -> bytes:
     """A whole reply."""
-    retry = b"" if retry_after_s is None else b"Retry-After: %d\r\n" % max(1, math.ceil(retry_after_s))
+    retry = (
+        b"" if retry_after_s is None else b"Retry-After: %d\r\n" % math.ceil(min(_LATEST_S, max(1.0, retry_after_s)))
+    )
     return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n%b" % (
         _status_line(status),
         content_type,

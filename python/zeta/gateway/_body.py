@@ -16,7 +16,7 @@ from zeta.config import Config, Engine, Model, Serve
 from zeta.gateway._answers import Refusal
 from zeta.gateway._head import Head
 
-__all__ = ["AUTO", "ROUTES", "Ask", "Catalogue", "read_ask", "sent_body"]
+__all__ = ["AUTO", "ROUTES", "Ask", "Catalogue", "is_json", "read_ask", "sent_body"]
 
 AUTO: Final = "zeta/auto"
 ROUTES: Final = {
@@ -143,6 +143,15 @@ def read_ask(route: str, head: Head, raw: bytes, catalogue: Catalogue, serve: Se
         affinity if type(affinity) is str else None,
         _number(head.fields, b"x-zeta-complexity", 1.0, "a difficulty from 0 to 1"),
     )
+
+
+def is_json(raw: bytes) -> bool:
+    """Whether it is one whole document."""
+    try:
+        _decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def sent_body(ask: Ask, served_name: str, engine: Engine, sends_priority: bool) -> bytes:

@@ -8,7 +8,7 @@ from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 from zeta.gateway._answers import OUTCOMES, Refusal, error_event, reply, request_id_field, stream_head
-from zeta.gateway._body import Ask, sent_body
+from zeta.gateway._body import Ask, is_json, sent_body
 from zeta.gateway._keys import Identity
 from zeta.gateway._sse import EventReader
 from zeta.types import Outcome
@@ -28,7 +28,9 @@ _COUNT = re.compile(rb"\s*:\s*(\d{1,9})")
 _RELAYED: Final = frozenset({400, 404, 413, 415, 422})
 """Statuses that are about the request and not about the server: a client must see them as they are."""
 _MAX_TRIES: Final = 3
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _BUSY_RETRY_S: Final = 1.0
+_NEVER: Final = float("inf")
 
 
 class Exchange:
@@ -149,6 +151,8 @@ class Exchange:
         """It ends without having been placed: refused, expired, or tried too often."""
         status, message, code = OUTCOMES.get(outcome, (503, "it was not served; try again later", outcome.value))
         retry_after_s = self._gateway.retry_after_s(self.ticket)
+        if retry_after_s is None and outcome is Outcome.REJECTED_NO_REPLICA:
+            retry_after_s = _BUSY_RETRY_S
         self._tell_end(outcome)
         self._refuse(Refusal(status, message, code, retry_after_s=retry_after_s))
 
@@ -175,7 +179,10 @@ class Exchange:
         self._status = 0
         self._answer.clear()
         self._answer_bytes = 0
-        self.due_s = min(self._ends_s, self._gateway.loop.time() + self._gateway.config.serve.first_token_timeout_s)
+        if self.ask.is_stream or self.ask.route == "embeddings":
+            self._await_token(self._gateway.config.serve.first_token_timeout_s)
+        else:
+            self.due_s = self._ends_s  # nothing comes before the whole answer
         connection.send(self._request, self)
 
     def answer_head(self, status: int, content_type: bytes, retry_after: bytes | None) -> None:
@@ -183,19 +190,16 @@ class Exchange:
         self._status = status
         self._content_type = content_type
         self._retry_after = retry_after
-        if status == 200 and self.ask.is_stream and content_type.startswith(b"text/event-stream"):
+        if status == 200 and self.ask.is_stream and content_type[:17].lower() == b"text/event-stream":
             self._reader = EventReader(not self.ask.wants_usage)
 
     def answer_data(self, data: bytes) -> None:
         """See `Listener`."""
-        if self._reader is not None:
-            data = self._reader.read(data)
-        else:
+        self._answer.append(data)
+        if self._reader is None:
             self._answer_bytes += len(data)
             if self._answer_bytes > _MAX_ANSWER_BYTES:
                 raise ValueError("the answer is longer than 64 MiB")
-        if data:
-            self._answer.append(data)
 
     def answer_paused(self) -> None:
         """See `Listener`."""
@@ -204,43 +208,55 @@ class Exchange:
 
     def answer_ended(self) -> None:
         """See `Listener`."""
-        self._connection = None
+        connection, self._connection = self._connection, None
         reader = self._reader
         if reader is None:
-            self._end_whole()
+            self._end_whole(connection is not None and connection.has_length)
             return
-        if self._answer:
-            self._relay()
+        if self._answer and not self._relay():
+            return
         if reader.is_done and not reader.has_error:
-            self._complete(reader.output_tokens if reader.output_tokens is not None else reader.events)
-            self._client.write(b"0\r\n\r\n")
-            self._client.answered(self._keeps_alive)
+            self._end_stream()
         elif reader.has_error:
             # The server said itself what is wrong; the client has it.
             self._gateway.health.failed(self._server, "an error in its stream")
             self._tell_failure(timed_out=False)
-            self._client.write(b"0\r\n\r\n")
+            self._client.write(_LAST_CHUNK)
             self._client.answered(False)
         else:
+            self._gateway.health.failed(self._server, "its stream ended early")
             self._broken("its stream ended early")
 
     def answer_failed(self, why: str) -> None:
         """See `Listener`."""
         connection, self._connection = self._connection, None
-        server = self._server
+        server, reader = self._server, self._reader
         assert server is not None
-        if connection is not None and connection.is_silent_reuse:
+        if reader is not None and reader.is_done and not reader.has_error:
+            self._end_stream()  # the client has all of it
+            return
+        if connection is not None and connection.is_silent_reuse and self._tries < _MAX_TRIES:
+            self._tries += 1
             self._connect(server)  # closed while nobody used it: no failure of the server
             return
-        self._gateway.health.failed(server, why)
+        self._gateway.health.broke(server, why)
         self._broken(why)
 
-    def _relay(self) -> None:
-        """Sends on what has come of a stream."""
-        gateway, reader = self._gateway, self._reader
+    def _relay(self) -> bool:
+        """Sends on what has come of a stream. False: it was ended instead."""
+        reader = self._reader
         assert reader is not None
         data = b"".join(self._answer) if len(self._answer) > 1 else self._answer[0]
         self._answer.clear()
+        events = reader.events
+        try:
+            data = reader.read(data)
+        except ValueError as error:
+            self._gateway.health.failed(self._server, str(error))
+            self._fail(str(error))
+            return False
+        if not data:
+            return True
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if not self._has_begun:
             self._has_begun = True
@@ -248,12 +264,29 @@ class Exchange:
         if self._first_s is None and reader.events:
             self._note_first_token()
         self._client.write(chunk)
-        self.due_s = min(self._ends_s, gateway.loop.time() + gateway.config.serve.inter_token_timeout_s)
+        if reader.events != events:  # a comment that keeps the connection alive is no token
+            self._await_token(self._gateway.config.serve.inter_token_timeout_s)
+        return True
 
-    def _end_whole(self) -> None:
-        """An answer that is no stream has come whole."""
+    def _await_token(self, seconds: float) -> None:
+        self.due_s = min(self._ends_s, self._gateway.loop.time() + seconds)
+
+    def _end_stream(self) -> None:
+        """A stream has come whole."""
+        reader = self._reader
+        assert reader is not None
+        self._complete(reader.output_tokens if reader.output_tokens is not None else reader.events)
+        self._client.write(_LAST_CHUNK)
+        self._client.answered(self._keeps_alive)
+
+    def _end_whole(self, has_length: bool) -> None:
+        """An answer that is no stream has come whole, as far as can be seen where it has no length."""
         body = b"".join(self._answer)
         status = self._status
+        if status == 200 and not has_length and not is_json(body):
+            self._gateway.health.failed(self._server, "its answer ended early")
+            self._broken("its answer ended early")
+            return
         if status == 200:
             # When its first token came, nobody saw: the router is not told of one, but the client waited until now.
             self._first_s = perf_counter()
@@ -261,9 +294,10 @@ class Exchange:
         elif status in _RELAYED:
             self._complete(0)
         elif status in (429, 503):
-            if not self._try_again():
+            # It asks to be left alone, so it is not asked again where no other can be.
+            if not (self._gateway.health.has_other(self._server) and self._try_again()):
                 after = self._retry_after
-                seconds = float(after) if after is not None and after.isdigit() else _BUSY_RETRY_S
+                seconds = float(after[:9]) if after is not None and after.isdigit() else _BUSY_RETRY_S
                 self._tell_failure(timed_out=False)
                 self._refuse(Refusal(503, "its server is busy; try again later", "server_busy", None, seconds))
             return
@@ -314,6 +348,17 @@ class Exchange:
         self._let_go()
         self._end_broken("its server did not answer in time", "server_timeout", timed_out=True)
 
+    def is_hopeless(self, down: set[str]) -> bool:
+        """Whether it waits for nothing but models that are down."""
+        return self.ask.models is not None and down.issuperset(self.ask.models)
+
+    def give_up(self) -> None:
+        """It need not wait any longer: there is no server for it."""
+        self._gateway.router.cancel(self.ticket)
+        self._tell_end(Outcome.CANCELLED)
+        status, message, code = OUTCOMES[Outcome.REJECTED_NO_REPLICA]
+        self._refuse(Refusal(status, message, code, retry_after_s=_BUSY_RETRY_S))
+
     def server_removed(self, server: Server) -> None:
         """Its server is taken out of the fleet."""
         if self._server is server and self.lease is not None:
@@ -333,11 +378,13 @@ class Exchange:
         """The client reads slower than its answer comes."""
         if self._connection is not None:
             self._connection.pause()
+            self.due_s = self._ends_s  # its server may not send, so it cannot be late
 
     def resume(self) -> None:
         """The client reads again."""
         if self._connection is not None:
             self._connection.resume()
+            self._await_token(self._gateway.config.serve.inter_token_timeout_s)
 
     def _let_go(self) -> None:
         """Gives up the server's connection: the server sees it close."""
@@ -362,7 +409,7 @@ class Exchange:
         self._tell_failure(timed_out=timed_out)
         if self._has_begun:
             event = error_event(why, code)
-            self._client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+            self._client.write(b"%x\r\n%b\r\n%b" % (len(event), event, _LAST_CHUNK))
             self._client.answered(False)
         else:
             self._refuse(Refusal(504 if timed_out else 502, f"{why}; try again", code))
@@ -372,7 +419,10 @@ class Exchange:
         gateway = self._gateway
         lease = self.lease
         assert lease is not None
+        deadline_ms = self.ask.deadline_ms
         if self._tries >= _MAX_TRIES or gateway.loop.time() >= self._ends_s:
+            return False
+        if deadline_ms is not None and self.waited_ms >= deadline_ms:
             return False
         if not self._is_second_try:
             if not gateway.retries.take(len(gateway.exchanges)):
@@ -404,6 +454,7 @@ class Exchange:
         """Counts and forgets it; the router has been told."""
         gateway = self._gateway
         self._is_over = True
+        self.due_s = _NEVER
         gateway.waiting.pop(self.ticket, None)
         gateway.exchanges.discard(self)
         if self._is_second_try:

@@ -21,6 +21,8 @@ __all__ = ["Health", "ServerHealth"]
 
 _log = logging.getLogger("zeta.gateway.health")
 _MAX_EJECT_S: Final = 300.0
+_BURST_S: Final = 0.1
+"""A process that dies breaks all its connections at once: that is one failure."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -39,8 +41,9 @@ class ServerHealth:
         In a row.
     ejections : int
         How often lately; each lasts longer.
-    since_s, until_s : float
-        On the event loop's clock.
+    since_s, until_s, broke_s : float
+        When it last began or ceased to take requests, when its ejection ends, when it last broke a connection. On the
+        event loop's clock.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ServerHealth:
     last_error: str | None = None
     since_s: float = 0.0
     until_s: float = 0.0
+    broke_s: float = 0.0
 
     @property
     def takes(self) -> bool:
@@ -67,7 +71,7 @@ class Health:
 
     A server that refuses connections is *down* and out until it answers again. One that answers wrongly `eject_after`
     times in a row is *ejected*: out for `eject_s`, longer each time, but never the last one of its model, for a bad
-    server is better than none.
+    server is better than none. Where all others go down, the ejected ones are back.
 
     Parameters
     ----------
@@ -86,18 +90,19 @@ class Health:
         self._resumed = resumed
         self._by_name: dict[str, ServerHealth] = {}
         self._taking: collections.Counter[str] = collections.Counter()
+        self._down_since_s: dict[str, float] = {}
         self.ejections_total = 0
 
     def add(self, name: str, model: str, url: str, server: Server) -> None:
         """One more server."""
         self._by_name[name] = ServerHealth(name, model, url, server, since_s=self._now_s())
-        self._taking[model] += 1
+        self._count(model, 1)
 
     def remove(self, name: str) -> None:
         """It is gone."""
         one = self._by_name.pop(name, None)
         if one is not None and one.takes:
-            self._taking[one.model] -= 1
+            self._count(one.model, -1)
 
     def all(self) -> list[ServerHealth]:
         """Every server."""
@@ -106,6 +111,11 @@ class Health:
     def is_model_up(self, model: str) -> bool:
         """Whether one of its servers takes requests."""
         return self._taking[model] > 0
+
+    def hopeless(self, seconds: float) -> set[str]:
+        """Models none of whose servers has taken requests for so long."""
+        before_s = self._now_s() - seconds
+        return {model for model, since_s in self._down_since_s.items() if since_s <= before_s}
 
     def drain(self, name: str) -> None:
         """Sends it no new requests, until `resume`."""
@@ -131,12 +141,20 @@ class Health:
             return
         one.failures += 1
         one.last_error = why
-        if one.failures >= self._serve.eject_after and one.takes and self._has_other(one):
+        if one.failures >= self._serve.eject_after and one.takes and self._taking[one.model] > 1:
             one.ejections += 1
             self.ejections_total += 1
             one.until_s = self._now_s() + min(_MAX_EJECT_S, self._serve.eject_s * one.ejections)
             one.failures = 0
             self._change(one, is_ejected=True)
+
+    def broke(self, server: Server | None, why: str) -> None:
+        """It broke a connection before its answer was whole."""
+        one = None if server is None else self._by_name.get(server.name)
+        now_s = self._now_s()
+        if one is not None and now_s - one.broke_s >= _BURST_S:
+            one.broke_s = now_s
+            self.failed(server, why)
 
     def unreachable(self, server: Server, error: OSError) -> None:
         """It took no connection."""
@@ -145,8 +163,10 @@ class Health:
             one.last_error = error.strerror or type(error).__name__
             self._change(one, is_up=False)
 
-    def _has_other(self, one: ServerHealth) -> bool:
-        return self._taking[one.model] > one.takes
+    def has_other(self, server: Server | None) -> bool:
+        """Whether another server of its model takes requests."""
+        one = None if server is None else self._by_name.get(server.name)
+        return one is not None and self._taking[one.model] > one.takes
 
     def _change(self, one: ServerHealth, **what: bool) -> None:
         took = one.takes
@@ -155,7 +175,7 @@ class Health:
         if one.takes == took:
             return
         one.since_s = self._now_s()
-        self._taking[one.model] += 1 if one.takes else -1
+        self._count(one.model, 1 if one.takes else -1)
         _log.warning(
             "replica %s %s%s",
             one.name,
@@ -167,6 +187,17 @@ class Health:
             self._resumed()
         else:
             self._router.drain_replica(one.name)
+            if not self._taking[one.model]:
+                for other in self.all():
+                    if other.model == one.model and other.is_ejected:
+                        self._change(other, is_ejected=False)
+
+    def _count(self, model: str, more: int) -> None:
+        self._taking[model] += more
+        if self._taking[model]:
+            self._down_since_s.pop(model, None)
+        else:
+            self._down_since_s.setdefault(model, self._now_s())
 
     # --- asking
 

@@ -42,6 +42,8 @@ _log = logging.getLogger("zeta.gateway")
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._:\-]{1,128}")
 _DECISIONS_KEPT: Final = 256
 _BACKLOG: Final = 1024
+_HOPE_S: Final = 1.0
+"""How long requests wait for a server to come up when none of their models has one: a process that restarts may."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -374,11 +376,26 @@ class Gateway:
         self.loop.add_reader(self.router._lease_fileno(), self.pump)
         self._tasks = [
             self.loop.create_task(self.health.watch()),
+            self.loop.create_task(self._end_hopeless()),
             self.loop.create_task(sweep(self.loop.time, [self.clients, self.exchanges])),
         ]
         port: int = self._listening.sockets[0].getsockname()[1]
         _log.info("listening", extra={"host": serve.host, "port": port, "models": list(self.catalogue.names)})
         return port
+
+    async def _end_hopeless(self) -> None:
+        """Tells those who wait for models without a server that they wait in vain."""
+        while True:
+            await asyncio.sleep(_HOPE_S / 8)
+            if not self.waiting:
+                continue
+            down = self.health.hopeless(_HOPE_S)
+            if not down:
+                continue
+            everything = down.issuperset(self.model_fields)
+            for exchange in list(self.waiting.values()):
+                if everything or exchange.is_hopeless(down):
+                    exchange.give_up()
 
     def reload(self, read: Callable[[], Config]) -> None:
         """Takes what a changed configuration says of replicas, keys and the gateway; a wrong one changes nothing."""

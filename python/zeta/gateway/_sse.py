@@ -53,8 +53,10 @@ class EventReader:
         Raises
         ------
         ValueError
-            If an event is longer than 1 MiB, or something follows the end.
+            If an event is longer than 1 MiB.
         """
+        if self.is_done:
+            return b""  # the client has been told that nothing follows
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -66,24 +68,19 @@ class EventReader:
             data = data[:cut]
             if not data:
                 return b""
-        if self.is_done:
-            raise ValueError("something follows the end of the stream")
         # Most events tell nothing but text.
         if b'"usage"' in data or b"[DONE]" in data or b'"error"' in data:
             return self._read_slowly(data)
         self.events += data.count(b"data:")
         return data
 
-    @property
-    def has_rest(self) -> bool:
-        """Whether part of an event waits for the rest of it."""
-        return bool(self._rest)
-
     def _read_slowly(self, data: bytes) -> bytes:
         kept = []
         for event in _events(data):
             if self._goes_on(event):
                 kept.append(event)
+            if self.is_done:
+                break
         return b"".join(kept)
 
     def _goes_on(self, event: bytes) -> bool:
@@ -114,11 +111,14 @@ class EventReader:
 
 
 def _events(data: bytes) -> list[bytes]:
-    """Whole events with the empty lines that end them."""
+    """Whole events with the empty lines that end them; more empty lines are events without a line."""
     found = []
     start = 0
     while start < len(data):
         ends = [(at, len(mark)) for mark in _MARKS if (at := data.find(mark, start)) >= 0]
+        if not ends:
+            found.append(data[start:])
+            break
         at, size = min(ends)
         found.append(data[start : at + size])
         start = at + size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 __all__ = ["PERIOD_S", "Due", "sweep"]
 
+_log = logging.getLogger("zeta.gateway")
 PERIOD_S: Final = 0.05
 """How late a deadline is noticed at most."""
 
@@ -33,4 +35,9 @@ async def sweep(now_s: Callable[[], float], groups: Iterable[Iterable[Due]]) -> 
         now = now_s()
         for group in groups:
             for one in [one for one in group if one.due_s < now]:
-                one.overdue()
+                if one.due_s >= now:
+                    continue  # the end of another has changed it
+                try:
+                    one.overdue()
+                except Exception:
+                    _log.exception("a deadline could not be kept; the others are")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import urllib.parse
@@ -18,6 +19,7 @@ __all__ = ["Listener", "Server", "ServerConnection", "field_text", "no_delay"]
 _MAX_SILENT_BYTES: Final = 65_536
 """Of an answer's head, of a chunk's extensions, of trailers: whatever comes between two pieces of a body."""
 _MAX_IDLE: Final = 256  # connections kept per server
+_PLAIN = re.compile(rb"[\x20-\x7e]{1,256}")
 
 
 class Listener(Protocol):
@@ -74,7 +76,7 @@ class Server:
         self._heads = {
             route: (
                 f"POST {self.base}/{path} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
-                f"Content-Type: application/json\r\n{authorization}"
+                f"Content-Type: application/json\r\nAccept-Encoding: identity\r\n{authorization}"
             ).encode()
             for route, path in (
                 ("chat", "chat/completions"),
@@ -145,7 +147,13 @@ class Server:
 
 
 class ServerConnection(asyncio.Protocol):
-    """HTTP/1.1 to one server. Redirects are not followed: no answer chooses where a request goes."""
+    """HTTP/1.1 to one server. Redirects are not followed: no answer chooses where a request goes.
+
+    Attributes
+    ----------
+    has_length : bool
+        Whether the answer says where it ends. Otherwise it ends with the connection, as a killed server's does too.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -162,7 +170,7 @@ class ServerConnection(asyncio.Protocol):
         self._silent_bytes = 0
         self._content_type = b""
         self._retry_after: bytes | None = None
-        self._has_length = False
+        self.has_length = False
         self._has_head = False
         self._is_whole = False
         self._keeps_alive = False
@@ -245,7 +253,7 @@ class ServerConnection(asyncio.Protocol):
         listener, self._listener = self._listener, None
         if listener is None:
             return
-        if self._has_head and not self._has_length and error is None:
+        if self._has_head and not self.has_length and error is None:
             listener.answer_ended()  # an answer without a length ends with its connection
         else:
             listener.answer_failed("it closed the connection before its answer was whole")
@@ -264,16 +272,19 @@ class ServerConnection(asyncio.Protocol):
             raise ValueError("a second answer to one request")
         self._content_type = b""
         self._retry_after = None
-        self._has_length = False
+        self.has_length = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lower = name.lower()
         if lower == b"content-type":
-            self._content_type = value
+            # It goes on to the client, so it must be what a head may hold.
+            self._content_type = value if _PLAIN.fullmatch(value) else b""
         elif lower == b"content-length" or lower == b"transfer-encoding":
-            self._has_length = True
+            self.has_length = True
         elif lower == b"retry-after":
             self._retry_after = value
+        elif lower == b"content-encoding" and value.lower() != b"identity":
+            raise ValueError("a compressed answer, which nobody asked for")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
