@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import zeta
 from bench.baselines.relays import STACKS
 from bench.harness import Absent
 
@@ -190,7 +191,7 @@ _QUIET = {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_M
 
 # Each with the policy that served most requests per second.
 GATEWAYS: tuple[Gateway, ...] = (
-    Gateway("zeta", "zeta", _zeta),
+    Gateway("zeta", "zeta", _zeta, {"PYTHONPATH": str(Path(zeta.__file__).resolve().parent.parent)}),
     Gateway("nginx least_conn", "proxy", _nginx),
     Gateway("haproxy leastconn", "proxy", _haproxy),
     Gateway("vllm-router round_robin", "rust", _rust("vllm-router", "vllm-router", (), "round_robin")),
