@@ -29,7 +29,7 @@ CHUNKS = 100
 
 
 class _Transport(asyncio.Transport):
-    """Keeps what is written."""
+    """Keeps what is written, until `forget`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +37,9 @@ class _Transport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written.append(data)
+
+    def forget(self) -> None:
+        self.written.clear()
 
     def is_closing(self) -> bool:
         return False
@@ -86,7 +89,8 @@ def _frame(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def _gateway() -> tuple[Gateway, ClientConnection, _Transport]:
+async def _gateway() -> tuple[Gateway, ClientConnection, _Transport, _Transport]:
+    """A gateway, a client's connection and what was written to it, and what was written to its only server."""
     replicas = [Replica("engine-0", url="http://127.0.0.1:1", engine="openai", max_in_flight=4096)]
     key = Key("bench", hashlib.sha256(KEY.encode()).hexdigest())
     serve = Serve(port=0, keys=[key], health_interval_s=3600.0)
@@ -94,21 +98,24 @@ async def _gateway() -> tuple[Gateway, ClientConnection, _Transport]:
     await gateway.start()
     server = gateway.servers["engine-0"]
     connection = ServerConnection(server)
-    connection.connection_made(_Transport())
+    at_server = _Transport()
+    connection.connection_made(at_server)
     server.give_back(connection)
     gateway._tasks[0].cancel()  # the health check, before its first look: nobody listens on port 1
     client, transport = ClientConnection(gateway), _Transport()
     client.connection_made(transport)
-    return gateway, client, transport
+    return gateway, client, transport, at_server
 
 
 async def _run(count: int, *, stream: bool, profile: cProfile.Profile | None) -> float:
     """Seconds of so many requests, one after another."""
-    gateway, client, transport = await _gateway()
+    gateway, client, transport, at_server = await _gateway()
     request, answer = _request(stream=stream), _stream() if stream else [_reply()]
     connection = gateway.servers["engine-0"]._idle[-1]
 
     def one() -> None:
+        transport.forget()
+        at_server.forget()
         client.data_received(request)
         while connection._listener is None:
             gateway.pump()  # the router's own thread was placing it; the event loop would be woken for that
@@ -116,7 +123,6 @@ async def _run(count: int, *, stream: bool, profile: cProfile.Profile | None) ->
             connection.data_received(part)
 
     for _ in range(50):
-        transport.written.clear()
         one()
     _check(transport, stream=stream)
     gc.collect()
@@ -124,7 +130,6 @@ async def _run(count: int, *, stream: bool, profile: cProfile.Profile | None) ->
         profile.enable()
     began = time.thread_time()  # of this thread: neither neighbours nor the router count
     for _ in range(count):
-        transport.written.clear()
         one()
     took = time.thread_time() - began
     if profile is not None:
