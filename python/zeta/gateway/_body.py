@@ -7,7 +7,6 @@ given twice, say). Keys that the gateway does not know pass as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -28,15 +27,18 @@ _TIERS: Final = {"priority": 0, "auto": 1, "default": 1, "standard": 1, "scale":
 _BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_MESSAGE: Final = 4  # the marks that a chat template puts around each
 _TOKENS_PER_IMAGE: Final = 576  # one tile of 336 x 336 in patches of 14
+# A body with no other keys, under a head without hints, says nothing else that the gateway reads.
+_PLAIN: Final = frozenset(
+    ("model", "messages", "prompt", "input", "stream", "max_tokens", "max_completion_tokens", "temperature", "top_p")
+) | {"stop", "seed", "frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice"}
 _DEFAULT_MAX_TOKENS: Final = {"chat": None, "completions": 16, "embeddings": 0}
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class Ask:
-    """What one request asks for."""
+class Ask(msgspec.Struct, gc=False):
+    """What one request asks for. Made in C: one is made for each request."""
 
     route: str
     body: dict[str, Any]
@@ -47,10 +49,10 @@ class Ask:
     """Whether the client itself asked for the usage at the end of a stream."""
     prompt_tokens: int
     max_tokens: int | None
-    priority: int
-    deadline_ms: float | None
-    affinity_key: str | None
-    complexity: float | None
+    priority: int = 1
+    deadline_ms: float | None = None
+    affinity_key: str | None = None
+    complexity: float | None = None
 
 
 class Catalogue:
@@ -120,6 +122,11 @@ def read_ask(route: str, head: Head, raw: bytes, catalogue: Catalogue, serve: Se
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         raise _wrong("stream", "true or false")
+    if head.is_plain and body.keys() <= _PLAIN:
+        models, is_stream = catalogue.models_of(name), stream is True and route != "embeddings"
+        return Ask(
+            route, body, models, is_stream, False, _prompt_tokens(route, body), _max_tokens(route, body, 1, serve)
+        )
     choices = body.get("n")
     if choices is not None and not (type(choices) is int and 1 <= choices <= serve.max_choices):
         raise _wrong("n", f"a whole number from 1 to {serve.max_choices}")

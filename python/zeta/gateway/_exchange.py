@@ -29,6 +29,8 @@ _RELAYED: Final = frozenset({400, 404, 413, 415, 422})
 """Statuses that are about the request and not about the server: a client must see them as they are."""
 _MAX_TRIES: Final = 3
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_COMPLETED: Final = Outcome.COMPLETED  # a member's lookup and its value's are calls, and most requests end so
+_COMPLETED_WORD: Final = Outcome.COMPLETED.value
 _BUSY_RETRY_S: Final = 1.0
 _NEVER: Final = float("inf")
 
@@ -269,7 +271,8 @@ class Exchange:
         return True
 
     def _await_token(self, seconds: float) -> None:
-        self.due_s = min(self._ends_s, self._gateway.loop.time() + seconds)
+        due_s = self._gateway.loop.time() + seconds
+        self.due_s = due_s if due_s < self._ends_s else self._ends_s
 
     def _end_stream(self) -> None:
         """A stream has come whole."""
@@ -440,7 +443,7 @@ class Exchange:
         assert lease is not None
         self._gateway.health.succeeded(self._server)
         self._gateway.router.complete(lease, output_tokens)
-        self._tell_end(Outcome.COMPLETED, output_tokens)
+        self._tell_end(_COMPLETED, output_tokens)
         self._gateway.pump()
 
     def _tell_failure(self, *, timed_out: bool) -> None:
@@ -460,6 +463,7 @@ class Exchange:
         if self._is_second_try:
             gateway.retries.give_back()
         now_s = perf_counter()
+        took_ms = (now_s - self._began_s) * 1e3
         ttft_ms = tpot_ms = None
         if self._first_s is not None:
             ttft_ms = (self._first_s - self._began_s) * 1e3
@@ -468,14 +472,14 @@ class Exchange:
         gateway.observed.ended(
             None if self.lease is None else self.lease.model,
             self.identity.tenant,
-            outcome.value,
+            _COMPLETED_WORD if outcome is _COMPLETED else outcome.value,
             ttft_ms,
             tpot_ms,
-            (now_s - self._began_s) * 1e3,
+            took_ms,
             output_tokens,
             None if self.ask.deadline_ms is None else ttft_ms is not None and ttft_ms <= self.ask.deadline_ms,
         )
-        gateway.note_end(self, outcome, output_tokens, (now_s - self._began_s) * 1e3, ttft_ms)
+        gateway.note_end(self, outcome, output_tokens, took_ms, ttft_ms)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._client.refuse(refusal, self._fields or request_id_field(self.request_id))

@@ -33,6 +33,7 @@ _RARE: Final = (
     b"x-zeta-deadline-ms",
     b"x-zeta-priority",
 )
+_PLAIN: Final = frozenset(_USUAL)
 _HAS_RARE = re.compile(rb"\n(?:%b):" % b"|".join(_RARE))
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength:[\t ]*([0-9]{1,15})[\t ]*(?=\r\n)")
@@ -52,6 +53,8 @@ class Head:
     """-1: the body comes in chunks."""
     keeps_alive: bool
     expects_continue: bool
+    is_plain: bool
+    """Without any field but those that nearly every request has."""
 
 
 def read_head(head: bytes) -> Head:
@@ -86,7 +89,8 @@ def read_head(head: bytes) -> Head:
     if expect is not None and expect.lower() != b"100-continue":
         raise Refusal(417, "the header Expect may only be 100-continue", "expectation_failed")
     path, _, query = target.partition(b"?")
-    return Head(method, path, query, fields, body_bytes, keeps_alive, expect is not None and is_11)
+    is_plain = fields.keys() <= _PLAIN
+    return Head(method, path, query, fields, body_bytes, keeps_alive, expect is not None and is_11, is_plain)
 
 
 class HeadReader:
