@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -104,6 +105,7 @@ def test_in_a_terminal_it_goes_on_until_interrupted(
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "COLUMNS": "200", "LINES": "60", "TERM": "xterm-256color"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job begins with it ignored
     )
     os.close(theirs)
     text = ""
@@ -113,7 +115,7 @@ def test_in_a_terminal_it_goes_on_until_interrupted(
         text += os.read(ours, 65_536).decode(errors="replace")
         looks = set(re.findall(r"(\d+) waiting", text))
         gateway.step(arrivals=7, endings=0)
-    child.send_signal(2)
+    child.send_signal(signal.SIGINT)
     try:
         while os.read(ours, 65_536):
             pass
